@@ -1,0 +1,50 @@
+# The commands a person runs. Continuous integration runs the same ones.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# onnxruntime-gpu where a driver answers, onnxruntime elsewhere: never both.
+RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo serve test lint format bench proto clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing LaViSE into $(VENV) (a few minutes the first time) ..."
+	$(INSTALL) --editable '.[$(RUNTIME),teach,serve]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(INSTALL) --editable '.[$(RUNTIME),teach,serve,dev]'
+	@touch $@
+
+demo: $(VENV)/.run ## Teach, serve and ask, from nothing to words on a photograph
+	@$(BIN)/lavise demo
+
+serve: $(VENV)/.run ## Serve the demo bundle in the foreground until Ctrl-C
+	@$(BIN)/lavise demo --serve
+
+lint: $(VENV)/.dev ## ruff, mypy, buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/lint_proto.py
+
+test: lint ## Lint, then every test, the real servers included
+	$(BIN)/pytest $(ARGS)
+
+format: $(VENV)/.dev ## Put the code into its one form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure; ONLY=name runs one row
+	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+proto: $(VENV)/.dev ## Make the code of the contract again
+	PYTHON=$(BIN)/python scripts/generate_proto.sh
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist model_store/*.mar model_store/*/

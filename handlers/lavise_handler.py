@@ -1,0 +1,1 @@
+"""TorchServe in, Explainer out."""
