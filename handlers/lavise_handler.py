@@ -1,1 +1,462 @@
-"""TorchServe in, Explainer out."""
+"""TorchServe in, Explainer out.
+
+TorchServe calls ``handle`` with a batch of requests and sends back one answer for each. An error
+of one request is that request's answer; it never becomes an exception, because TorchServe would
+fail the whole batch for it. gRPC drops the status, so the payload carries the error as well.
+
+A request is an image as the body, a multipart form or gRPC map with the entries ``image``,
+``image_2``, ... and ``request`` (an ExplainRequest as JSON), or JSON with base64 images. Without
+any image, ``{"describeFilters": {...}}`` and ``{"getModel": {}}`` look things up.
+"""
+
+import logging
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+from google.rpc import code_pb2
+
+from lavise.errors import LaviseError, RequestError, SpecError
+from lavise.explainer import DEFAULT_MOST_ACTIVE, Explainer, ExplainOptions
+from lavise.images import prepare
+from lavise.messages import (
+    describe_filters,
+    error_status,
+    image_bytes,
+    message_dict,
+    model_message,
+    options_from_request,
+    parse_message,
+    response_dict,
+)
+from lavise.v1.explain_pb2 import DescribeFiltersRequest, ExplainRequest, GetModelRequest
+
+MAX_IMAGES = 64
+"""Images per request."""
+_IMAGES_AT_ONCE = 64
+"""Images per pass of the CNN: bounds the memory of a batch of large requests."""
+_BYTES_PER_WORD = len('{"word":"a","score":0.5},')
+_LONGEST_TEXT = 1000
+_DEFAULT_MAX_RESPONSE_BYTES = 6_553_500  # TorchServe's own
+_IMAGE_ENTRY = re.compile(r"image(?:_(\d{1,4}))?")
+_LOOKUPS = {
+    "describeFilters": "describeFilters",
+    "describe_filters": "describeFilters",
+    "getModel": "getModel",
+    "get_model": "getModel",
+}
+_HTTP_STATUS = {
+    code_pb2.INVALID_ARGUMENT: 400,
+    code_pb2.FAILED_PRECONDITION: 400,
+    code_pb2.UNAVAILABLE: 503,
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Context(Protocol):
+    """What the handler uses of TorchServe's context (ts.context.Context)."""
+
+    model_name: str
+    model_yaml_config: Mapping[str, Any]
+    metrics: Any
+
+    @property
+    def system_properties(self) -> Mapping[str, Any]:
+        """``model_dir`` and, where the worker has a GPU, ``gpu_id``."""
+
+    def get_request_header(self, idx: int, key: str) -> Any:  # noqa: ANN401 - str, or a part's headers
+        """A header of a request; under an entry's name, the headers of that entry."""
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        """Sets the content type of one answer."""
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        """Sets the HTTP status of one answer."""
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What one request wants explained: encoded images with their names, and the options."""
+
+    sources: list[str]
+    fields: list[str]
+    encoded: list[bytes]
+    options: ExplainOptions
+
+
+def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[bytes] | None:
+    """TorchServe's entry point: loads the bundle when ``data`` is None, answers a batch else."""
+    if data is None:
+        _HANDLER.initialize(context)
+        return None
+    return _HANDLER.handle(data, context)
+
+
+class LaviseHandler:
+    """Answers batches with one Explainer."""
+
+    def initialize(self, context: Context) -> None:
+        """Opens the bundle in the archive and explains one blank image, so that READY is true.
+
+        Raises:
+            LaviseError: If the bundle, the device or the settings are wrong; the worker's log
+                carries the message, and TorchServe does not become ready.
+        """
+        gpu = context.system_properties.get("gpu_id")
+        self._explainer = Explainer.open(
+            Path(context.system_properties["model_dir"]) / "bundle",
+            device="cpu" if gpu is None else "auto",
+            device_id=gpu or 0,
+            threads=_threads(context.model_yaml_config) or None,
+        )
+        self._max_bytes = int(
+            os.environ.get("LAVISE_MAX_RESPONSE_BYTES", _DEFAULT_MAX_RESPONSE_BYTES)
+        )
+        self._pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        self._metrics = _Metrics(context)
+        side = self._explainer.input_size
+        self._explainer.explain([np.zeros((side, side, 3), dtype=np.uint8)])
+        _log.info(
+            "lavise: bundle %s on %s (%s)",
+            self._explainer.digest[:12],
+            self._explainer.device,
+            ", ".join(self._explainer.providers),
+        )
+        if gpu is not None and self._explainer.device == "cpu":
+            _log.warning(
+                "lavise: TorchServe gives GPU %s, but this ONNX Runtime has no CUDA provider: "
+                "pip install 'lavise[gpu]'",
+                gpu,
+            )
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
+        """Returns one JSON answer per request, in order; raises nothing."""
+        if context.get_request_header(0, "describe") == "True":
+            return [orjson.dumps(message_dict(model_message(self._explainer)))]
+        batch = _Batch(len(data), self._max_bytes)
+        asks: dict[int, _Ask] = {}
+        for index, row in enumerate(data):
+            with batch.answering(index):
+                read = self._read(row, _content_type(context, index))
+                if isinstance(read, _Ask):
+                    asks[index] = read
+                else:
+                    batch.answer(index, read)
+        start = time.perf_counter()
+        images = self._decode(asks, batch)
+        decoded = time.perf_counter()
+        filters = self._explain(asks, images, batch)
+        self._metrics.record(
+            requests=len(data),
+            batch_size=len(data),
+            images=sum(map(len, images.values())),
+            filters=filters,
+            decode_seconds=decoded - start,
+            explain_seconds=time.perf_counter() - decoded,
+            errors=batch.errors,
+        )
+        return batch.replies(context)
+
+    def _read(self, row: Mapping[str, Any], content_type: str) -> _Ask | dict[str, Any]:
+        """Returns what a request asks, every option checked, or the answer to a look-up."""
+        images, body = _entries(row, content_type)
+        for key in body.keys() & _LOOKUPS.keys():
+            if images or len(body) > 1:
+                raise RequestError(f"{key} stands alone: no image, no other option", field=key)
+            return self._look_up(_LOOKUPS[key], body[key])
+        if not images:
+            images = _inline_images(body)
+        elif body.get("images"):
+            raise RequestError(
+                "images come either as entries or inside the request, not both",
+                field="request.images",
+            )
+        if not 1 <= len(images) <= MAX_IMAGES:
+            raise RequestError(
+                f"the request has {len(images)} images; accepted: 1 to {MAX_IMAGES}",
+                field="images",
+            )
+        request = parse_message(body, ExplainRequest())
+        options = options_from_request(request)
+        self._explainer.validate(options)
+        self._check_answer_size(options, len(images))
+        sources = [image.source for image in request.images] or [""] * len(images)
+        return _Ask(
+            sources=[source or field for source, (field, _) in zip(sources, images, strict=True)],
+            fields=[field for field, _ in images],
+            encoded=[content for _, content in images],
+            options=options,
+        )
+
+    def _look_up(self, what: str, body: Any) -> dict[str, Any]:  # noqa: ANN401 - parsed JSON
+        if what == "getModel":
+            parse_message(body, GetModelRequest())
+            return message_dict(model_message(self._explainer))
+        request = parse_message(body, DescribeFiltersRequest())
+        return message_dict(describe_filters(self._explainer, request))
+
+    def _check_answer_size(self, options: ExplainOptions, n_images: int) -> None:
+        """Refuses, before any compute, what could not be sent back."""
+        channels = self._explainer.layer(options.layer).channels
+        if options.filters is not None:
+            n_filters = len(options.filters)
+        elif options.all_filters:
+            n_filters = channels
+        else:
+            n_filters = min(options.most_active or DEFAULT_MOST_ACTIVE, channels)
+        if n_images * n_filters * options.top_k * _BYTES_PER_WORD > self._max_bytes:
+            raise RequestError(
+                f"{n_images} images x {n_filters} filters x {options.top_k} words make an answer "
+                f"of more than {self._max_bytes:,} bytes: ask for less at a time",
+                field="top_k",
+            )
+
+    def _decode(self, asks: dict[int, _Ask], batch: "_Batch") -> dict[int, list[np.ndarray]]:
+        """Returns the images of each request, without the requests that have a broken one."""
+        work = [
+            (index, field, content)
+            for index, ask in asks.items()
+            for field, content in zip(ask.fields, ask.encoded, strict=True)
+        ]
+        images: dict[int, list[np.ndarray]] = {index: [] for index in asks}
+
+        def decode(index: int, field: str, content: bytes) -> np.ndarray | None:
+            with batch.answering(index):
+                return prepare(content, self._explainer.input_size, name=field)
+            return None
+
+        # A lone image is faster without the pool.
+        run = self._pool.map if len(work) > 1 else map
+        for (index, _, _), image in zip(work, run(decode, *zip(*work, strict=True)), strict=True):
+            if image is not None:
+                images[index].append(image)
+        return {index: done for index, done in images.items() if not batch.failed(index)}
+
+    def _explain(
+        self, asks: dict[int, _Ask], images: dict[int, list[np.ndarray]], batch: "_Batch"
+    ) -> int:
+        """Answers the requests whose images are there; returns how many filters were explained.
+
+        All go through the CNN together. Should that fail, each goes alone, so that whatever is
+        wrong with one stays with that one.
+        """
+        groups = _groups({index: len(decoded) for index, decoded in images.items()})
+        explained = 0
+        while groups:
+            group = groups.pop()
+            try:
+                answers = iter(
+                    self._explainer.explain(
+                        [image for index in group for image in images[index]],
+                        [asks[index].options for index in group for _ in images[index]],
+                    )
+                )
+            except Exception as problem:  # noqa: BLE001 - the worker must live
+                if len(group) > 1:
+                    _log.warning("lavise: a batch failed, each request goes alone", exc_info=True)
+                    groups += [[index] for index in group]
+                else:
+                    batch.fail(group[0], problem)
+                continue
+            for index in group:
+                with batch.answering(index):
+                    explanations = [next(answers) for _ in images[index]]
+                    explained += sum(len(one.filters) for one in explanations)
+                    batch.answer(
+                        index,
+                        response_dict(explanations, asks[index].sources, self._explainer.digest),
+                    )
+        return explained
+
+
+class _Batch:
+    """The answers of a batch, good and bad, as they come."""
+
+    def __init__(self, size: int, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._payloads = [b""] * size
+        self._codes: list[int] = [code_pb2.OK] * size
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How many requests failed, by the name of the google.rpc code."""
+        return Counter(code_pb2.Code.Name(code) for code in self._codes if code != code_pb2.OK)
+
+    def failed(self, index: int) -> bool:
+        """Whether a request has an error for its answer."""
+        return self._codes[index] != code_pb2.OK
+
+    def answer(self, index: int, payload: dict[str, Any]) -> None:
+        """Keeps the answer of a request.
+
+        Raises:
+            RequestError: If TorchServe could not carry it (it would kill the worker).
+        """
+        content = orjson.dumps(payload)
+        if len(content) > self._max_bytes:
+            raise RequestError(
+                f"the answer has {len(content):,} bytes, more than the {self._max_bytes:,} that "
+                "can be sent: ask for fewer images, filters or words at a time",
+                field="request",
+            )
+        self._payloads[index] = content
+
+    def fail(self, index: int, problem: Exception) -> None:
+        """Makes an error the answer of a request; the first one stands."""
+        if self.failed(index):
+            return
+        if isinstance(problem, LaviseError):
+            # A message may repeat what was sent, whatever its length.
+            problem = type(problem)(_shortened(problem.message), field=_shortened(problem.field))
+        else:
+            _log.error("lavise: a request failed", exc_info=problem)
+        status = error_status(problem)
+        self._codes[index] = status.code
+        name = code_pb2.Code.Name(status.code)
+        self._payloads[index] = orjson.dumps({"error": message_dict(status) | {"status": name}})
+
+    @contextmanager
+    def answering(self, index: int) -> Iterator[None]:
+        """Turns whatever a block raises into the answer of a request."""
+        try:
+            yield
+        except Exception as problem:  # noqa: BLE001 - the worker and the neighbours must live
+            self.fail(index, problem)
+
+    def replies(self, context: Context) -> list[bytes]:
+        """Returns the payloads, and tells TorchServe their status and type."""
+        for index, code in enumerate(self._codes):
+            context.set_response_content_type(index, "application/json")
+            if code != code_pb2.OK:
+                # TorchServe dies of a phrase that is not ASCII: this one is.
+                phrase = code_pb2.Code.Name(code)
+                context.set_response_status(_HTTP_STATUS.get(code, 500), phrase, index)
+        return self._payloads
+
+
+class _Metrics:
+    """The numbers that Prometheus sees; TorchServe drops those its metrics file does not name."""
+
+    def __init__(self, context: Context) -> None:
+        from ts.metrics.metric_type_enum import MetricTypes
+
+        def metric(kind: Any, name: str, unit: str, *labels: str) -> Any:  # noqa: ANN401 - ts
+            known = context.metrics.cache.get(kind, {}).get(name)
+            names = ["ModelName", *labels]
+            return known or context.metrics.add_metric_to_cache(name, unit, names, kind)
+
+        counter, gauge, histogram = MetricTypes.COUNTER, MetricTypes.GAUGE, MetricTypes.HISTOGRAM
+        self._model = context.model_name
+        self._values = {
+            "requests": metric(counter, "lavise_requests_total", "count"),
+            "images": metric(counter, "lavise_images_total", "count"),
+            "filters": metric(counter, "lavise_filters_explained_total", "count"),
+            "batch_size": metric(gauge, "lavise_batch_size", "count"),
+            "decode_seconds": metric(histogram, "lavise_decode_seconds", "s"),
+            "explain_seconds": metric(histogram, "lavise_explain_seconds", "s"),
+        }
+        self._errors = metric(counter, "lavise_errors_total", "count", "Kind")
+
+    def record(self, *, errors: Counter[str], **values: float) -> None:
+        """Adds what one batch did."""
+        for name, value in values.items():
+            self._values[name].add_or_update(value, [self._model])
+        for kind, count in errors.items():
+            self._errors.add_or_update(count, [self._model, kind])
+
+
+def _entries(
+    row: Mapping[str, Any], content_type: str
+) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
+    """Splits a request into its encoded images, by field, and the parsed rest."""
+    if set(row) == {"body"}:
+        body = row["body"]
+        if isinstance(body, dict):
+            return [], body
+        if content_type.startswith("application/json") or bytes(body[:64]).lstrip()[:1] == b"{":
+            return [], _json_object(body)
+        return [("image", bytes(body))], {}
+    unknown = [name for name in row if name != "request" and not _IMAGE_ENTRY.fullmatch(name)]
+    if unknown:
+        raise RequestError(
+            f"unknown entry {unknown[0]!r}; accepted: image, image_2, ... and request. An image "
+            "alone goes as the body: curl -T IMAGE, or a Content-Type such as image/jpeg",
+            field="entries",
+        )
+    names = sorted(row.keys() - {"request"}, key=lambda name: (len(name), name))
+    return [(name, bytes(row[name])) for name in names], _json_object(row.get("request", b"{}"))
+
+
+def _json_object(data: Any) -> dict[str, Any]:  # noqa: ANN401 - what TorchServe made of it
+    """Returns a request's JSON object."""
+    if isinstance(data, dict):
+        return data
+    try:
+        parsed = orjson.loads(data)
+    except orjson.JSONDecodeError as problem:
+        raise RequestError(f"request is no JSON: {problem}", field="request") from problem
+    if not isinstance(parsed, dict):
+        raise RequestError("request is JSON, but no object", field="request")
+    return parsed
+
+
+def _inline_images(body: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """Takes the images' content out of a JSON request, by field."""
+    images = body.get("images")
+    found = []
+    for number, image in enumerate(images if isinstance(images, list) else ()):
+        field = f"images[{number}].content"
+        content = image.pop("content", None) if isinstance(image, dict) else None
+        if not isinstance(content, str):
+            raise RequestError(f"{field} is missing; accepted: the image in base64", field=field)
+        found.append((field, image_bytes(content)))
+    return found
+
+
+def _shortened(text: str) -> str:
+    """Returns a text without its middle where it is long."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:600]} ... {text[-300:]}"
+
+
+def _groups(sizes: Mapping[int, int]) -> list[list[int]]:
+    """Puts requests together, in order, up to so many images at once."""
+    groups: list[list[int]] = []
+    held = 0
+    for index, size in sizes.items():
+        if not groups or held + size > _IMAGES_AT_ONCE:
+            groups.append([])
+            held = 0
+        groups[-1].append(index)
+        held += size
+    return groups
+
+
+def _content_type(context: Context, index: int) -> str:
+    """Returns the content type of a body."""
+    headers = context.get_request_header(index, "body")
+    return headers.get("content-type", "") if isinstance(headers, dict) else ""
+
+
+def _threads(config: Mapping[str, Any]) -> int:
+    """Returns the threads that model-config.yaml gives ONNX Runtime; 0 leaves it to it."""
+    threads = (config.get("lavise") or {}).get("threads", 0)
+    if not isinstance(threads, int) or threads < 0:
+        raise SpecError(
+            f"lavise.threads in model-config.yaml is {threads!r}; accepted: a whole number, 0 for "
+            "all cores",
+            field="lavise.threads",
+        )
+    return threads
+
+
+_HANDLER = LaviseHandler()

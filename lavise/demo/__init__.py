@@ -1,0 +1,1 @@
+"""The embedded demonstration: rendered objects, scenes composed of them, one photograph."""

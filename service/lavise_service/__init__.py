@@ -1,0 +1,1 @@
+"""What serves: TorchServe's process and doors."""

@@ -1,0 +1,204 @@
+"""The artefact on disk: a folder that holds everything that serving needs, checked on opening.
+
+    manifest.json                what it is, and the sha256 of every other file
+    cnn.onnx                     images -> feature maps, logits
+    words.LAYER.METHOD.onnx      feature map, filters -> words (small; weights lie in the next two)
+    mapper.LAYER.safetensors     the mapper's weights
+    vocabulary.safetensors       the word vectors, as the graphs multiply them
+    vocabulary.txt               the words, one a line
+    catalog.LAYER.parquet        thresholds, words and verdict of every filter, once described
+
+Nothing in it is a pickle. It is written beside its place and renamed: a crash leaves the old
+bundle, or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from lavise.errors import BundleError, EnvironmentProblem
+from lavise.manifest import SCHEMA_VERSION, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MANIFEST: Final = "manifest.json"
+_VERSIONED: Final = ("lavise", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its files are all there and unchanged.
+
+    Attributes:
+        path: The folder.
+        manifest: What it says of itself.
+        digest: sha256 of manifest.json, which names the bundle exactly.
+    """
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    def words(self) -> list[str]:
+        """The vocabulary, in the order of the word ids."""
+        return (self.path / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+
+    def file(self, kind: str, layer: str, suffix: str) -> Path:
+        """The file of one layer, such as ``file("mapper", "layer4", "safetensors")``."""
+        return self.path / layer_file(kind, layer, suffix)
+
+
+def layer_file(kind: str, layer: str, suffix: str) -> str:
+    """The name of a layer's file; signs that a file name cannot hold become ``_``."""
+    return f"{kind}.{re.sub(r'[^A-Za-z0-9_.-]', '_', layer)}.{suffix}"
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Opens a bundle and verifies every file in it.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        BundleError: It is missing, damaged, incomplete, or written by a newer LaViSE; the
+            message names the file.
+    """
+    folder = Path(path)
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{str(folder)!r} is no bundle: it has no readable {MANIFEST}; make one with "
+            "`lavise teach`",
+            field=MANIFEST,
+        ) from error
+    try:
+        schema = json.loads(raw)["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{MANIFEST} of {str(folder)!r} is damaged", field=MANIFEST) from error
+    if schema != SCHEMA_VERSION:
+        raise BundleError(
+            f"bundle {str(folder)!r} has schema version {schema}; this LaViSE reads "
+            f"{SCHEMA_VERSION}: install the LaViSE that wrote it, or teach it again",
+            field=MANIFEST,
+        )
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(
+            f"{MANIFEST} of {str(folder)!r} is damaged at {where}: {first['msg']}", field=MANIFEST
+        ) from error
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise BundleError(f"{MANIFEST} names a file outside the bundle: {name!r}", field=name)
+        file = folder / name
+        if not file.is_file():
+            raise BundleError(f"bundle {str(folder)!r} lacks its file {name}", field=name)
+        if sha256(file) != expected:
+            raise BundleError(
+                f"{name} in bundle {str(folder)!r} is damaged: its sha256 is not the one in "
+                f"{MANIFEST}; copy the bundle again, or teach it again",
+                field=name,
+            )
+    return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def sha256(file: Path) -> str:
+    """The file's sha256, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """Gives a folder to fill, which takes the place of ``path`` when the block ends well.
+
+    Args:
+        path: Where the bundle goes; a bundle that is there is replaced, anything else is not.
+
+    Yields:
+        A temporary folder beside it.
+
+    Raises:
+        BundleError: Something that is no bundle is in its place.
+        EnvironmentProblem: The disk is full, or the folder cannot be written; what was there
+            before is still there.
+    """
+    target = Path(path)
+    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+        raise BundleError(
+            f"{str(target)!r} exists and is no bundle; name another place", field="out"
+        )
+    folder: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        yield folder
+        folder.chmod(0o755)
+        _sync(folder)
+        if target.exists():
+            old = folder.with_name(f"{folder.name}.old")
+            target.rename(old)
+            folder.rename(target)
+            shutil.rmtree(old)
+        else:
+            folder.rename(target)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"bundle {str(target)!r} could not be written: {error.strerror or error}; nothing "
+            "there was changed",
+            field="out",
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes manifest.json with the sha256 of every file that lies in the folder.
+
+    Args:
+        folder: From writing().
+        manifest: Its ``files`` and ``versions`` are filled in here.
+    """
+    files = {f.name: sha256(f) for f in sorted(folder.iterdir()) if f.name != MANIFEST}
+    whole = manifest.model_copy(update={"files": files, "versions": _versions()})
+    (folder / MANIFEST).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _sync(folder: Path) -> None:
+    """Has the disk hold every file before the rename makes them the bundle."""
+    for file in folder.iterdir():
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,339 @@
+"""Describes every filter of a layer over a probe set, in one streaming pass.
+
+Kept while streaming, none of it growing with the probe set: a histogram of every filter's cell
+values (the thresholds T_f), the attended features of every filter's top images (its words), and
+the feature maps of a random sample of images (the null model of the verdict).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lavise import bundle as bundles
+from lavise.attention import attention_rows
+from lavise.catalog_table import CatalogTable, write_catalog
+from lavise.errors import DatasetError, ImageError
+from lavise.filter_words import describe
+from lavise.images import list_images, prepare
+from lavise.manifest import CatalogEntry
+from lavise.mapper import MapperWeights
+from lavise.prefetch import batched, prefetch
+from lavise.progress import Track, silent
+from lavise.quantiles import RELATIVE_ERROR, CellHistogram
+from lavise.runtime import Device, open_session
+from lavise.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from lavise.manifest import LayerEntry, MapperEntry
+
+EXCEEDED: Final = 0.005
+"""P(A_f > T_f) over the cells of the probe set (paper, section 3.3; NetDissect)."""
+TOP_IMAGES: Final = 50
+"""Images that a filter's words are voted by (docs/method.md)."""
+NULL_IMAGES: Final = 64
+_SHOWN_IMAGES: Final = 10
+_BATCH: Final = 16
+
+
+class LayerStatistics:
+    """Streaming statistics of one layer. C filters, N cells, p top images.
+
+    Args:
+        layer: The layer; where it saturates, images are ranked by mean instead of max.
+        seed: Of the random sample for the null model.
+    """
+
+    def __init__(self, layer: LayerEntry, *, seed: int = 0) -> None:
+        C = layer.channels
+        self._by_mean = layer.ceiling is not None
+        self._histogram = CellHistogram(C)
+        self._rng = np.random.default_rng(seed)
+        self.images = 0
+        self.activation = np.full((C, TOP_IMAGES), -np.inf, dtype=np.float32)
+        self.image = np.full((C, TOP_IMAGES), -1, dtype=np.int64)
+        self.attended = np.zeros((C, TOP_IMAGES, C), dtype=np.float16)
+        self.sample = np.zeros((NULL_IMAGES, C, layer.height * layer.width), dtype=np.float32)
+
+    def update(self, maps: np.ndarray) -> None:
+        """Takes in a batch.
+
+        Args:
+            maps: (B, C, H, W) feature maps, finite.
+        """
+        n = len(maps)
+        cells = maps.reshape(n, maps.shape[1], -1)
+        self._histogram.update(cells)
+        self._rank(cells)
+        for i in range(n):  # reservoir sampling: every image is kept with the same chance
+            seen = self.images + i
+            slot = seen if seen < NULL_IMAGES else int(self._rng.integers(seen + 1))
+            if slot < NULL_IMAGES:
+                self.sample[slot] = cells[i]
+        self.images += n
+
+    def _rank(self, cells: np.ndarray) -> None:
+        """Puts the batch's images among each filter's top images where they belong."""
+        n = len(cells)
+        activation = (cells.mean(axis=2) if self._by_mean else cells.max(axis=2)).T  # (C, B)
+        worst = self.activation.min(axis=1)
+        candidates = np.flatnonzero(activation.max(axis=1) > np.maximum(worst, 0.0))
+        if candidates.size == 0:
+            return
+        both = np.concatenate([self.activation[candidates], activation[candidates]], axis=1)
+        order = np.argpartition(-both, TOP_IMAGES - 1, axis=1)[:, :TOP_IMAGES]  # (c, p)
+        arriving = order >= TOP_IMAGES
+        kept = np.zeros((candidates.size, TOP_IMAGES), dtype=bool)
+        row, column = np.nonzero(~arriving)
+        kept[row, order[row, column]] = True
+        # Those that leave make room, in place, for those that arrive: nothing else moves.
+        leaves_row, leaves_column = np.nonzero(~kept)
+        comes_row, comes_column = np.nonzero(arriving)
+        which = order[comes_row, comes_column] - TOP_IMAGES  # image in the batch
+        filters = candidates[comes_row]
+        positive = activation[filters, which] > 0
+        for i in range(n):
+            some = np.flatnonzero((which == i) & positive)
+            if some.size == 0:
+                continue
+            rows = attention_rows(cells[i, filters[some]])  # (s, N)
+            features = rows @ cells[i].T  # (s, C)
+            np.clip(features, -65504, 65504, out=features)
+            place = (filters[some], leaves_column[some])
+            self.attended[place] = features
+            self.activation[place] = activation[filters[some], i]
+            self.image[place] = self.images + i
+        del leaves_row
+
+    def thresholds(self) -> np.ndarray:
+        """T_f for every filter, (C,) float32."""
+        return self._histogram.quantile(1.0 - EXCEEDED)
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """Unlabelled images by position.
+
+    Attributes:
+        name: For the manifest.
+        sources: The images' names.
+        fetch: Position to (S, S, 3) uint8, called in threads.
+    """
+
+    name: str
+    sources: Sequence[str]
+    fetch: Callable[[int], np.ndarray]
+
+
+def folder_probe(directory: Path, size: int) -> ProbeSet:
+    """A folder of images as a probe set.
+
+    Args:
+        directory: Holds images, at any depth.
+        size: Input side S of the CNN.
+
+    Returns:
+        The probe set.
+
+    Raises:
+        DatasetError: There is no image.
+    """
+    files = list_images(directory)
+    return ProbeSet(
+        name=directory.name,
+        sources=[str(file.relative_to(directory)) for file in files],
+        fetch=lambda i: prepare(files[i].read_bytes(), size, name=str(files[i])),
+    )
+
+
+def make_catalog(
+    bundle: bundles.Bundle,
+    probe: ProbeSet,
+    *,
+    device: Device = "auto",
+    track: Track = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> bundles.Bundle:
+    """Describes every filter of every layer of a bundle and puts the catalog into it.
+
+    Args:
+        bundle: Opened; it is replaced by one with the catalog when all went well.
+        probe: The images.
+        device: Where the CNN runs.
+        track: Shows progress.
+        say: Told of images that could not be read; they are left out.
+
+    Returns:
+        The new bundle.
+
+    Raises:
+        DatasetError: No image could be read.
+        EnvironmentProblem: The disk is full.
+    """
+    cnn = bundle.manifest.cnn
+    statistics = [LayerStatistics(layer) for layer in cnn.layers]
+    session = open_session(bundle.path / "cnn.onnx", device=device)
+    sources = stream(session, probe, statistics, track=track, say=say)
+    if not sources:
+        raise DatasetError(f"probe set {probe.name!r} has no readable image", field="images")
+    with bundles.writing(bundle.path) as folder:
+        for name in bundle.manifest.files:
+            shutil.copy2(bundle.path / name, folder / name)
+        entries = []
+        for layer, found, mapper in zip(
+            cnn.layers, statistics, bundle.manifest.mappers, strict=True
+        ):
+            table = summarise(bundle, layer, mapper, found, sources, track=track)
+            write_catalog(folder / bundles.layer_file("catalog", layer.name, "parquet"), table)
+            entries.append(
+                CatalogEntry(
+                    layer=layer.name,
+                    probe=probe.name,
+                    images=found.images,
+                    described=table.verdict.count("described"),
+                    threshold_error=RELATIVE_ERROR,
+                )
+            )
+        manifest = bundle.manifest.model_copy(update={"catalogs": tuple(entries)})
+        bundles.write_manifest(folder, manifest)
+    return bundles.open_bundle(bundle.path)
+
+
+def stream(
+    session: Any,  # noqa: ANN401 - onnxruntime.InferenceSession, which has no types
+    probe: ProbeSet,
+    statistics: Sequence[LayerStatistics],
+    *,
+    track: Track = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[str]:
+    """Runs the CNN over the probe set and feeds the statistics of every layer.
+
+    Args:
+        session: Of cnn.onnx.
+        probe: The images.
+        statistics: One for each layer of the graph, in its order.
+        track: Shows progress.
+        say: Told of images that could not be read.
+
+    Returns:
+        Names of the images that were read, in order.
+    """
+
+    def fetch(position: int) -> tuple[int, np.ndarray | ImageError]:
+        try:
+            return position, probe.fetch(position)
+        except ImageError as error:
+            return position, error
+
+    names = [f"map_{i}" for i in range(len(statistics))]
+    total = len(probe.sources)
+    fetched = track(prefetch(fetch, range(total), ahead=3 * _BATCH), "catalog", total)
+    read: list[str] = []
+    for batch in batched(_readable(fetched, say), _BATCH):
+        maps = session.run(names, {"images": np.stack([image for _, image in batch])})
+        for found, layer_maps in zip(statistics, maps, strict=True):
+            if not np.isfinite(layer_maps).all():
+                bad = next(i for i in range(len(batch)) if not np.isfinite(layer_maps[i]).all())
+                raise ImageError(
+                    f"the CNN gives values that are not finite for {probe.sources[batch[bad][0]]}",
+                    field="images",
+                )
+            found.update(layer_maps)
+        read += [probe.sources[position] for position, _ in batch]
+    return read
+
+
+def _readable(
+    fetched: Iterable[tuple[int, np.ndarray | ImageError]], say: Callable[[str], None]
+) -> Iterator[tuple[int, np.ndarray]]:
+    for position, image in fetched:
+        if isinstance(image, ImageError):
+            say(f"left out: {image.message}")
+        else:
+            yield position, image
+
+
+def summarise(
+    bundle: bundles.Bundle,
+    layer: LayerEntry,
+    mapper: MapperEntry,
+    found: LayerStatistics,
+    sources: Sequence[str],
+    *,
+    track: Track = silent,
+) -> CatalogTable:
+    """Turns a layer's statistics into its catalog.
+
+    Args:
+        bundle: Holds the mapper and the vocabulary.
+        layer: The layer.
+        mapper: Its entry in the manifest.
+        found: What the stream left.
+        sources: Names of the images, by position.
+        track: Shows progress.
+
+    Returns:
+        The catalog.
+    """
+    words = bundle.words()
+    table = describe(
+        load_mapper(bundle, mapper),
+        vocabulary_vectors(bundle),
+        found,
+        track=track,
+    )
+    order = np.argsort(-found.activation, axis=1, kind="stable")[:, :_SHOWN_IMAGES]
+    top_images = [
+        [
+            (sources[found.image[f, i]], float(found.activation[f, i]))
+            for i in order[f]
+            if found.image[f, i] >= 0
+        ]
+        for f in range(layer.channels)
+    ]
+    return CatalogTable(
+        threshold=found.thresholds(),
+        verdict=table.verdict,
+        q_value=table.q_value,
+        words=[[(words[i], share) for i, share in row] for row in table.words],
+        top_images=top_images,
+    )
+
+
+def load_mapper(bundle: bundles.Bundle, entry: MapperEntry) -> MapperWeights:
+    """Reads a layer's mapper as arrays.
+
+    Args:
+        bundle: Opened.
+        entry: The mapper's entry in the manifest.
+
+    Returns:
+        The mapper.
+    """
+    arrays = read_tensors(bundle.file("mapper", entry.layer, "safetensors"))
+    none = np.zeros((0, 0), dtype=np.float32)
+    return MapperWeights(
+        form=entry.form,
+        n_own=entry.n_own,
+        n_hidden=entry.n_hidden,
+        W_first=arrays["W_first"],
+        b_first=arrays["b_first"],
+        W_second=arrays.get("W_second", none),
+        b_second=arrays.get("b_second", none[0]) if "b_second" in arrays else none.ravel(),
+        E=arrays.get("E", none),
+        concepts=entry.concepts,
+    )
+
+
+def vocabulary_vectors(bundle: bundles.Bundle) -> np.ndarray:
+    """The vocabulary's unit-norm vectors, (V, D)."""
+    grouped = read_tensors(bundle.path / "vocabulary.safetensors")["vocabulary"]
+    size = bundle.manifest.vocabulary
+    return np.ascontiguousarray(grouped[: size.dimension, : size.size].T)

@@ -1,0 +1,400 @@
+"""Bundle in, explanations out: the class that most users touch.
+
+    explainer = Explainer.open("model_store/demo")
+    image = prepare(Path("cat.jpg").read_bytes(), explainer.input_size)
+    [explanation] = explainer.explain([image], ExplainOptions(most_active=10))
+    for row in range(len(explanation.filters)):
+        print(explanation.filters[row], explanation.words(row))
+
+One CNN pass for all images; feature maps stay on the device; only the requested filters are
+mapped, all of them in one further pass.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lavise.bundle import Bundle, open_bundle
+from lavise.catalog_table import CatalogTable, read_catalog
+from lavise.errors import ImageError, RequestError
+from lavise.explanation import Explanation
+from lavise.graph_terms import FACTORISE_FROM, group_shape
+from lavise.masking import mask_images
+from lavise.options import DEFAULT_OPTIONS, ExplainOptions, check_options
+from lavise.runtime import Device, import_onnxruntime, open_session, resolve_device
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lavise.manifest import LayerEntry
+
+DEFAULT_MOST_ACTIVE: Final = 10
+N_PREDICTIONS: Final = 5
+_MAX_SCORES: Final = 1 << 26
+"""Scores (filters x words) computed at once; 256 MiB."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One tapped layer: its outputs of cnn.onnx by position, and its catalog."""
+
+    entry: LayerEntry
+    position: int
+    catalog: CatalogTable | None
+
+
+class Explainer:
+    """Explains filters with a bundle.
+
+    Args:
+        bundle: From open_bundle.
+        device: Where the graphs run; ``auto`` takes CUDA where it is offered.
+        device_id: Which GPU.
+        threads: CPU threads; all cores when None.
+
+    Raises:
+        BundleError: A graph cannot be loaded.
+        EnvironmentProblem: The device or ONNX Runtime is missing.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: Device = "auto",
+        device_id: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.digest = bundle.digest
+        self.vocabulary = bundle.words()
+        self.class_names = bundle.manifest.cnn.class_names
+        self.input_size = bundle.manifest.cnn.input_size
+        self.device = resolve_device(device)
+        self._open = partial(open_session, device=self.device, device_id=device_id, threads=threads)
+        self._device_id = device_id
+        self._cnn = self._open(bundle.path / "cnn.onnx")
+        self.providers: list[str] = self._cnn.get_providers()
+        self._has_head = self._cnn.get_outputs()[0].name == "logits"
+        self._groups = group_shape(len(self.vocabulary))[0]
+        self._layers = {
+            entry.name: _Layer(entry, position, read_catalog(bundle, entry.name))
+            for position, entry in enumerate(bundle.manifest.cnn.layers)
+        }
+        self._entries = {name: layer.entry for name, layer in self._layers.items()}
+        self._described = {n for n, layer in self._layers.items() if layer.catalog is not None}
+        self._sessions: dict[tuple[str, str], Any] = {}
+        for name in self._layers:
+            self._session(name, "attention")
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        device: Device = "auto",
+        device_id: int = 0,
+        threads: int | None = None,
+    ) -> Explainer:
+        """Opens a bundle and gets it ready to explain; see the class for the arguments."""
+        return cls(open_bundle(path), device=device, device_id=device_id, threads=threads)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the target layers; the first is the default."""
+        return tuple(self._layers)
+
+    def layer(self, name: str = "") -> LayerEntry:
+        """What is known of a layer: name, channels, height, width, ceiling."""
+        return self._layers[name or self.layers[0]].entry
+
+    def catalog(self, layer: str = "") -> CatalogTable | None:
+        """The catalog of a layer, if it was described."""
+        return self._layers[layer or self.layers[0]].catalog
+
+    def validate(self, options: ExplainOptions) -> None:
+        """Checks options against the bundle, before any compute.
+
+        Args:
+            options: What a caller asks for.
+
+        Raises:
+            RequestError: An option is unknown or out of range; ``field`` names it.
+        """
+        check_options(options, self._entries, self._described, len(self.vocabulary))
+
+    def explain(
+        self,
+        images: Sequence[np.ndarray],
+        options: ExplainOptions | Sequence[ExplainOptions] = DEFAULT_OPTIONS,
+    ) -> list[Explanation]:
+        """Explains images in one pass of the CNN.
+
+        Args:
+            images: Each (S, S, 3) uint8 RGB, S the input size (lavise.images.prepare).
+            options: For all images, or one for each.
+
+        Returns:
+            One explanation an image, in order.
+
+        Raises:
+            ImageError: An image has the wrong shape or type.
+            RequestError: An option is unknown or out of range.
+        """
+        asked = [options] * len(images) if isinstance(options, ExplainOptions) else list(options)
+        if len(asked) != len(images):
+            raise RequestError(f"{len(images)} images but {len(asked)} options", field="options")
+        for one in dict.fromkeys(asked):
+            self.validate(one)
+        for image in images:
+            self._check_image(image)
+        if not images:
+            return []
+        batch = images[0][None] if len(images) == 1 else np.stack(images)
+        passed = self._pass(batch, {o.layer or self.layers[0] for o in asked})
+        chosen = [self._choose(passed, i, one) for i, one in enumerate(asked)]
+        answers = self._words(passed, asked, chosen, batch)
+        return [
+            self._explanation(passed, i, one, filters, answer)
+            for i, (one, filters, answer) in enumerate(zip(asked, chosen, answers, strict=True))
+        ]
+
+    def _check_image(self, image: np.ndarray) -> None:
+        side = self.input_size
+        if image.shape != (side, side, 3) or image.dtype != np.uint8:
+            raise ImageError(
+                f"an image is {image.dtype} {image.shape}; accepted: uint8 ({side}, {side}, 3), "
+                "as lavise.images.prepare makes it",
+                field="images",
+            )
+
+    def _pass(self, batch: np.ndarray, layers: set[str]) -> _Pass:
+        """Runs the CNN once: feature maps stay on the device, the small rest comes to the host."""
+        binding = self._cnn.io_binding()
+        binding.bind_cpu_input("images", np.ascontiguousarray(batch))
+        names: list[str] = []
+        if self._has_head:
+            names.append("logits")
+            binding.bind_output("logits", "cpu")
+        for name in layers:
+            i = self._layers[name].position
+            names += [f"map_{i}", f"peak_{i}", f"mean_{i}"]
+            binding.bind_output(f"map_{i}", self.device, self._device_id)
+            binding.bind_output(f"peak_{i}", "cpu")
+            binding.bind_output(f"mean_{i}", "cpu")
+        self._cnn.run_with_iobinding(binding)
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        maps = {n: v for n, v in values.items() if n.startswith("map_")}
+        return _Pass(maps, {n: v.numpy() for n, v in values.items() if n not in maps})
+
+    def _choose(self, passed: _Pass, i: int, options: ExplainOptions) -> np.ndarray:
+        """The filters to explain on one image, (F,) int64."""
+        layer = self._layers[options.layer or self.layers[0]]
+        if options.filters is not None:
+            return np.array(options.filters, dtype=np.int64)
+        if options.all_filters:
+            return np.arange(layer.entry.channels)
+        activation = passed.activation(layer)[i]
+        n = options.most_active or min(DEFAULT_MOST_ACTIVE, layer.entry.channels)
+        if n < activation.size:
+            best = np.argpartition(-activation, n)[:n]
+            return np.asarray(best[np.argsort(-activation[best], kind="stable")])
+        return np.argsort(-activation, kind="stable")
+
+    def _words(
+        self,
+        passed: _Pass,
+        asked: Sequence[ExplainOptions],
+        chosen: Sequence[np.ndarray],
+        batch: np.ndarray,
+    ) -> list[_Answer]:
+        """Runs the words graphs: images that ask alike share one run."""
+        alike: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
+        active = []
+        for i, (one, filters) in enumerate(zip(asked, chosen, strict=True)):
+            name = one.layer or self.layers[0]
+            rows = np.arange(filters.size)
+            if one.method == "attention":
+                # A map that is nowhere positive attends to nothing: no need to compute it.
+                peak = passed.host[f"peak_{self._layers[name].position}"][i]
+                rows = np.flatnonzero(peak[filters] > 0)
+            active.append(rows)
+            alike[name, one.method, rows.size >= FACTORISE_FROM].append(i)
+        answers: dict[int, _Answer] = {}
+        for (name, method, _), members in alike.items():
+            k = max(asked[i].top_k for i in members)
+            if method == "image":
+                for i in members:
+                    answers[i] = self._image_method(passed, name, i, chosen[i], k, batch[i])
+                continue
+            wide = max(active[i].size for i in members)
+            padded = np.zeros((len(members), wide), dtype=np.int64)
+            for row, i in enumerate(members):
+                padded[row, : active[i].size] = chosen[i][active[i]]
+            ids, scores, inactive = self._run(
+                name, method, passed.map(self._layers[name], members), padded, k
+            )
+            for row, i in enumerate(members):
+                answer = _Answer.empty(chosen[i].size, k)
+                rows, n = active[i], active[i].size
+                answer.ids[rows], answer.scores[rows] = ids[row, :n], scores[row, :n]
+                answer.inactive[rows] = inactive[row, :n]
+                answers[i] = answer
+        return [answers[i] for i in range(len(asked))]
+
+    def _run(
+        self,
+        layer: str,
+        method: str,
+        feature_map: Any,  # noqa: ANN401 - an OrtValue, which has no types
+        filters: np.ndarray,
+        k: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Runs one words graph, some filters at a time where their scores would not fit.
+
+        Returns:
+            word_ids (B, F, k), scores (B, F, k), inactive (B, F).
+        """
+        n_images, n_filters = filters.shape
+        step = max(1, _MAX_SCORES // (len(self.vocabulary) * n_images))
+        if n_filters == 0:
+            empty = np.zeros((n_images, 0, k))
+            return empty.astype(np.int64), empty.astype(np.float32), empty[:, :, 0] == 1
+        session = self._session(layer, method)
+        parts = []
+        for start in range(0, n_filters, step):
+            some = np.ascontiguousarray(filters[:, start : start + step])
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("feature_map", feature_map)
+            binding.bind_cpu_input("filters", some)
+            binding.bind_cpu_input("k", np.array([k]))
+            binding.bind_cpu_input("k_groups", np.array([min(k, self._groups)]))
+            if method == "activation":
+                catalog = self._layers[layer].catalog
+                assert catalog is not None  # noqa: S101 - validate() saw to it
+                binding.bind_cpu_input("threshold", catalog.threshold[some])
+            for name in ("word_ids", "scores", "inactive"):
+                binding.bind_output(name, "cpu")
+            session.run_with_iobinding(binding)
+            parts.append([value.numpy() for value in binding.get_outputs()])
+        if len(parts) == 1:
+            ids, scores, inactive = parts[0]
+        else:
+            ids, scores, inactive = (np.concatenate(p, axis=1) for p in zip(*parts, strict=True))
+        return ids, scores, inactive
+
+    def _image_method(
+        self, passed: _Pass, layer: str, i: int, filters: np.ndarray, k: int, image: np.ndarray
+    ) -> _Answer:
+        """Explains each filter by the image masked to where it exceeds T_f: one CNN pass each."""
+        catalog = self._layers[layer].catalog
+        assert catalog is not None  # noqa: S101 - validate() saw to it
+        maps = passed.map(self._layers[layer], [i]).numpy()[0, filters]  # (F, H, W)
+        masked, kept = mask_images(image, maps, catalog.threshold[filters])
+        answer = _Answer.empty(filters.size, k)
+        for start in range(0, kept.size, 16):
+            rows = kept[start : start + 16]
+            again = self._pass(masked(rows), {layer})
+            ids, scores, _ = self._run(
+                layer,
+                "original",
+                again.map(self._layers[layer], range(rows.size)),
+                filters[rows][:, None],
+                k,
+            )
+            answer.ids[rows], answer.scores[rows] = ids[:, 0], scores[:, 0]
+            answer.inactive[rows] = False
+        return answer
+
+    def _session(self, layer: str, method: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        """The graph of a layer and method; baselines are loaded when first asked for."""
+        key = (layer, method)
+        if key not in self._sessions:
+            path = self.bundle.file("words", layer, f"{method}.onnx")
+            self._sessions[key] = self._open(path)
+        return self._sessions[key]
+
+    def _explanation(
+        self,
+        passed: _Pass,
+        i: int,
+        options: ExplainOptions,
+        filters: np.ndarray,
+        answer: _Answer,
+    ) -> Explanation:
+        layer = self._layers[options.layer or self.layers[0]]
+        threshold = qualified = None
+        if layer.catalog is not None:
+            threshold = layer.catalog.threshold[filters]
+            peak = passed.host[f"peak_{layer.position}"][i, filters]
+            qualified = layer.catalog.qualified(filters, peak, layer.entry.ceiling)
+        labels, probabilities = passed.predictions(i)
+        return Explanation(
+            layer=layer.entry.name,
+            filters=filters,
+            activation=passed.activation(layer)[i, filters],
+            threshold=threshold,
+            qualified=qualified,
+            inactive=answer.inactive,
+            word_ids=answer.ids[:, : options.top_k],
+            scores=answer.scores[:, : options.top_k],
+            label_ids=labels,
+            probabilities=probabilities,
+            explainer=self,
+        )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Words of one image's filters: (F, k) ids and scores, (F,) inactive."""
+
+    ids: np.ndarray
+    scores: np.ndarray
+    inactive: np.ndarray
+
+    @classmethod
+    def empty(cls, n_filters: int, k: int) -> _Answer:
+        return cls(
+            np.zeros((n_filters, k), dtype=np.int64),
+            np.zeros((n_filters, k), dtype=np.float32),
+            np.ones(n_filters, dtype=bool),
+        )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One run of cnn.onnx: maps as device values by name, the rest as host arrays."""
+
+    maps: dict[str, Any]
+    host: dict[str, np.ndarray]
+
+    def map(self, layer: _Layer, members: Sequence[int]) -> Any:  # noqa: ANN401 - an OrtValue
+        """The feature map (B, C, H, W) of some images of the batch, as a device value."""
+        value = self.maps[f"map_{layer.position}"]
+        if len(members) == value.shape()[0]:
+            return value
+        runtime = import_onnxruntime()
+        some = np.ascontiguousarray(value.numpy()[list(members)])
+        return runtime.OrtValue.ortvalue_from_numpy(some)
+
+    def activation(self, layer: _Layer) -> np.ndarray:
+        """(B, C): max over space, or mean where the layer saturates."""
+        kind = "peak" if layer.entry.ceiling is None else "mean"
+        return self.host[f"{kind}_{layer.position}"]
+
+    def predictions(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """The head's most probable classes of an image and their probabilities."""
+        if "logits" not in self.host:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        logits = self.host["logits"][i]
+        n = min(N_PREDICTIONS, logits.size)
+        best = np.argpartition(-logits, n - 1)[:n]
+        best = best[np.argsort(-logits[best], kind="stable")]
+        exponentials = np.exp(logits - logits.max())
+        return best, exponentials[best] / exponentials.sum()

@@ -1,0 +1,56 @@
+"""The answer for one image: arrays, turned into words where somebody reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lavise.explainer import Explainer
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The words of the requested filters on one image. F filters, k words.
+
+    Attributes:
+        layer: The target layer.
+        filters: (F,) channel indices, in the order asked for, or most active first.
+        activation: (F,) max over space; mean where the layer saturates.
+        threshold: (F,) T_f; None without a catalog.
+        qualified: (F,) whether the map exceeds T_f somewhere; None without a catalog.
+        inactive: (F,) whether there is nothing to attend to; such a filter has no words.
+        word_ids: (F, k) positions in the vocabulary, best first.
+        scores: (F, k) cosines.
+        label_ids: Positions in the CNN's class names, most probable first; empty without a head.
+        probabilities: Of the labels.
+        explainer: What made it, for names and catalog entries.
+    """
+
+    layer: str
+    filters: np.ndarray
+    activation: np.ndarray
+    threshold: np.ndarray | None
+    qualified: np.ndarray | None
+    inactive: np.ndarray
+    word_ids: np.ndarray
+    scores: np.ndarray
+    label_ids: np.ndarray
+    probabilities: np.ndarray
+    explainer: Explainer
+
+    def words(self, row: int) -> list[tuple[str, float]]:
+        """The words of one filter, best first, each with its cosine; none when inactive."""
+        if self.inactive[row]:
+            return []
+        vocabulary = self.explainer.vocabulary
+        pairs = zip(self.word_ids[row].tolist(), self.scores[row].tolist(), strict=True)
+        return [(vocabulary[i], score) for i, score in pairs]
+
+    def predictions(self) -> list[tuple[str, float]]:
+        """The CNN's own labels with their probabilities, most probable first."""
+        names = self.explainer.class_names
+        pairs = zip(self.label_ids.tolist(), self.probabilities.tolist(), strict=True)
+        return [(names[i] if i < len(names) else f"class {i}", p) for i, p in pairs]

@@ -1,0 +1,73 @@
+"""Named arrays on disk as safetensors, and the place of each, for ONNX graphs to share them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an array lies in a file.
+
+    Attributes:
+        file: The file's name, without folder.
+        offset: First byte.
+        length: Bytes.
+        shape: Of the array; its type is float32.
+    """
+
+    file: str
+    offset: int
+    length: int
+    shape: tuple[int, ...]
+
+
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Location]:
+    """Writes float32 arrays and says where each lies.
+
+    Args:
+        path: The .safetensors file.
+        arrays: Name to array.
+
+    Returns:
+        Name to location.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written.
+    """
+    save_file({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in arrays.items()}, path)
+    path.chmod(0o644)  # safetensors writes for its owner alone; serving may be another user
+    with path.open("rb") as file:
+        (header_bytes,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(header_bytes))
+    places = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        places[name] = Location(
+            path.name, 8 + header_bytes + begin, end - begin, tuple(entry["shape"])
+        )
+    return places
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads what write_tensors wrote.
+
+    Args:
+        path: The .safetensors file.
+
+    Returns:
+        Name to array.
+    """
+    return dict(load_file(path))

@@ -1,0 +1,256 @@
+"""The ONNX graphs that turn a feature map into words: attention, mapper, vocabulary, top-k.
+
+One graph a layer and method, a few kilobytes each: the weights lie beside them in safetensors
+files that all graphs of a bundle share (ONNX external data). The graphs are written in ONNX's own
+text form (https://onnx.ai/onnx/repo-docs/Syntax.html) because that reads like the equations.
+Letters: B images, F filters an image, C channels, N = H·W cells, D word dimensions, V words.
+
+What makes them fast is exact:
+
+* **Factorised attention.** The mapper's first linear W is linear in the attended feature
+  v = A·w_f, so for many filters P = A^T·W (N x H) is computed once an image and multiplied by
+  the attention rows, instead of pooling and mapping filter by filter.
+* **Top-k in two stages.** Words are dealt into about sqrt(V) groups. The k best words lie in the
+  k groups with the best maxima, so only those groups are sorted.
+* **Normalising last.** The cosine's |g(v)| divides k scores, not V.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper, parser
+
+from lavise.graph_terms import FACTORISE_FROM, group_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lavise.mapper import MapperWeights
+    from lavise.tensors import Location
+
+_HEADER: Final = """
+<ir_version: 10, opset_import: ["" : 20]>
+words (float[B,{C},{H},{W}] feature_map, int64[B,F] filters, int64[1] k, int64[1] k_groups{more})
+  => (int64[B,F,T] word_ids, float[B,F,T] scores, bool[B,F] inactive)
+{{
+  A = Reshape (feature_map, shape_map)
+  index = Unsqueeze (filters, last_axis)
+  A_f = GatherND <batch_dims = 1> (A, index)
+"""
+
+# Attention rows w_f (B, F, N), so that v = A_att·w_f; A_att is A but for the paper's own formula.
+_ROWS: Final = {
+    "attention": """
+  positive = Relu (A_f)
+  area = ReduceSum <keepdims = 1> (positive, last_axis)
+  area_safe = Max (area, tiny)
+  rows = Div (positive, area_safe)
+""",
+    "activation": """
+  T_f = Unsqueeze (threshold, last_axis)
+  above = Greater (A_f, T_f)
+  mask = Cast <to = 1> (above)
+  area = ReduceSum <keepdims = 1> (mask, last_axis)
+  area_safe = Max (area, tiny)
+  rows = Div (mask, area_safe)
+""",
+    "original": """
+  zeros = Mul (A_f, zero)
+  rows = Add (zeros, one_cell)
+""",
+    "attention-code": """
+  norm = ReduceL2 <keepdims = 1> (A_f, last_axis)
+  norm_safe = Max (norm, tiny)
+  unit = Div (A_f, norm_safe)
+  rows = Mul (unit, one_cell)
+""",
+    "attention-paper": """
+  norm = ReduceL2 <keepdims = 1> (A_f, last_axis)
+  norm_safe = Max (norm, tiny)
+  rows = Div (A_f, norm_safe)
+  channel_mean = ReduceMean <keepdims = 1> (A, last_axis)
+  channel_norm = ReduceL2 <keepdims = 1> (A, last_axis)
+  channel_safe = Max (channel_norm, tiny)
+  channel_scale = Div (channel_mean, channel_safe)
+  A_att = Mul (A, channel_scale)
+""",
+}
+
+# Each branch transposes for itself, so that ONNX Runtime fuses the transpose into the product.
+_FIRST_LINEAR: Final = """
+  weight = ReduceL1 <keepdims = 0> (rows, last_axis)
+  inactive = Equal (weight, zero)
+  shape_filters = Shape (filters)
+  n_filters = Gather <axis = 0> (shape_filters, one_index)
+  few = Less (n_filters, factorise_from)
+  first = If (few) <
+    then_branch = direct () => (float[B,F,H1] first_d) {{
+      A_t_d = Transpose <perm = [0, 2, 1]> ({A_att})
+      v = MatMul (rows, A_t_d)
+      first_d = MatMul (v, W_first)
+    }},
+    else_branch = factorised () => (float[B,F,H1] first_f) {{
+      A_t_f = Transpose <perm = [0, 2, 1]> ({A_att})
+      P = MatMul (A_t_f, W_first)
+      first_f = MatMul (rows, P)
+    }}
+  >
+  first_all = Add (first, b_first)
+"""
+
+# Which parts the mapper has: its own classifier (own), taught units (taught), or both.
+_LOGITS: Final = {
+    "both": """
+  own, hidden_in = Split <axis = -1> (first_all, split)
+  hidden = Relu (hidden_in)
+  taught_product = MatMul (hidden, W_second)
+  taught = Add (taught_product, b_second)
+  logits = Concat <axis = -1> (own, taught)
+""",
+    "own": """
+  logits = Identity (first_all)
+""",
+    "taught": """
+  hidden = Relu (first_all)
+  taught_product = MatMul (hidden, W_second)
+  logits = Add (taught_product, b_second)
+""",
+}
+_DECODE: Final = {
+    "concepts": """
+  posterior = Softmax <axis = -1> (logits)
+  g_v = MatMul (posterior, E)
+""",
+    "regression": """
+  g_v = Identity (logits)
+""",
+}
+
+# Padding words get cosine -1 - something through one more dimension, which is |g(v)| in every row.
+_TOP_K: Final = """
+  g_norm = ReduceL2 <keepdims = 1> (g_v, last_axis)
+  g_safe = Max (g_norm, tiny)
+  g_wide = Concat <axis = -1> (g_v, g_safe)
+  dot = MatMul (g_wide, vocabulary)
+  grouped = Reshape (dot, shape_groups)
+  group_best = ReduceMax <keepdims = 0> (grouped, last_axis)
+  best_value, best_group = TopK <axis = -1> (group_best, k_groups)
+  group_index = Unsqueeze (best_group, last_axis)
+  candidates = GatherND <batch_dims = 2> (grouped, group_index)
+  flat = Reshape (candidates, shape_flat)
+  dot_best, place = TopK <axis = -1> (flat, k)
+  group_place = Div (place, group_size)
+  inside = Mod (place, group_size)
+  group_id = GatherElements <axis = 2> (best_group, group_place)
+  offset = Mul (group_id, group_size)
+  word_ids = Add (offset, inside)
+  scores = Div (dot_best, g_safe)
+}
+"""
+
+
+def grouped_vocabulary(vectors: np.ndarray) -> np.ndarray:
+    """Lays a vocabulary out as the graphs multiply it.
+
+    Args:
+        vectors: Unit-norm word vectors (V, D).
+
+    Returns:
+        (D + 1, groups * size) float32: one word a column; columns past V are padding that no
+        real word loses to, since the last dimension gives them cosine -2.
+    """
+    n_words, dimension = vectors.shape
+    groups, size = group_shape(n_words)
+    columns = np.zeros((dimension + 1, groups * size), dtype=np.float32)
+    columns[:dimension, :n_words] = vectors.T
+    columns[dimension, n_words:] = -2.0
+    return columns
+
+
+def build_words_graph(
+    mapper: MapperWeights,
+    n_words: int,
+    shape: tuple[int, int, int],
+    method: str,
+    weights: Mapping[str, Location],
+) -> onnx.ModelProto:
+    """Builds the graph of one layer and method.
+
+    Args:
+        mapper: The mapper whose form and sizes the graph follows.
+        n_words: V.
+        shape: The layer's feature map (C, H, W).
+        method: One of lavise.graph_terms.GRAPH_METHODS.
+        weights: Where each weight lies: the mapper's arrays by name, and ``vocabulary``.
+
+    Returns:
+        A model with inputs ``feature_map`` (B, C, H, W), ``filters`` (B, F), ``k`` (1,),
+        ``k_groups`` (1,; min(k, groups)) and, for ``activation``, ``threshold`` (B, F);
+        outputs ``word_ids`` and ``scores`` (B, F, k), best first, and ``inactive`` (B, F).
+    """
+    C, H, W = shape
+    groups, size = group_shape(n_words)
+    parts = "both" if mapper.n_own and mapper.n_hidden else "own" if mapper.n_own else "taught"
+    more = ", float[B,F] threshold" if method == "activation" else ""
+    A_att = "A_att" if method == "attention-paper" else "A"
+    text = (
+        _HEADER.format(C=C, H=H, W=W, more=more)
+        + _ROWS[method]
+        + _FIRST_LINEAR.format(A_att=A_att)
+        + _LOGITS[parts]
+        + _DECODE[mapper.form]
+        + _TOP_K
+    )
+    model = parser.parse_model(text)
+    constants = {
+        "shape_map": np.array([0, C, H * W]),
+        "shape_groups": np.array([0, 0, groups, size]),
+        "shape_flat": np.array([0, 0, -1]),
+        "last_axis": np.array([-1]),
+        "one_index": np.array(1),
+        "group_size": np.array(size),
+        "factorise_from": np.array(FACTORISE_FROM),
+        "split": np.array([mapper.n_own, mapper.n_hidden]),
+        "zero": np.array(0, dtype=np.float32),
+        "one_cell": np.array(1 / (H * W), dtype=np.float32),
+        "tiny": np.array(1e-12, dtype=np.float32),
+    }
+    used = _names_used(model.graph)
+    for name, value in constants.items():
+        if name in used:
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+    for name, place in weights.items():
+        if name in used:
+            model.graph.initializer.append(_external(name, place))
+    return model
+
+
+def _names_used(graph: onnx.GraphProto) -> set[str]:
+    """Every name that a node of the graph or of its branches reads."""
+    names: set[str] = set()
+    for node in graph.node:
+        names.update(node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                names |= _names_used(attribute.g)
+    return names
+
+
+def _external(name: str, place: Location) -> onnx.TensorProto:
+    """An initializer whose bytes lie in a safetensors file beside the graph."""
+    tensor = TensorProto(
+        name=name,
+        data_type=TensorProto.FLOAT,
+        dims=place.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, value in (
+        ("location", place.file),
+        ("offset", str(place.offset)),
+        ("length", str(place.length)),
+    ):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
