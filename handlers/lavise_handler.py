@@ -4,20 +4,16 @@ TorchServe calls ``handle`` with a batch of requests and sends back one answer f
 of one request is that request's answer; it never becomes an exception, because TorchServe would
 fail the whole batch for it. gRPC drops the status, so the payload carries the error as well.
 
-A request is an image as the body, a multipart form or gRPC map with the entries ``image``,
-``image_2``, ... and ``request`` (an ExplainRequest as JSON), or JSON with base64 images. Without
-any image, ``{"describeFilters": {...}}`` and ``{"getModel": {}}`` look things up.
+What a request may look like stands in lavise_request.py, which is in the archive as well.
 """
 
 import logging
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,34 +22,24 @@ import orjson
 from google.rpc import code_pb2
 
 from lavise.errors import LaviseError, RequestError, SpecError
-from lavise.explainer import DEFAULT_MOST_ACTIVE, Explainer, ExplainOptions
+from lavise.explainer import DEFAULT_MOST_ACTIVE, Explainer
 from lavise.images import prepare
 from lavise.messages import (
     describe_filters,
     error_status,
-    image_bytes,
     message_dict,
     model_message,
-    options_from_request,
-    parse_message,
     response_dict,
 )
-from lavise.v1.explain_pb2 import DescribeFiltersRequest, ExplainRequest, GetModelRequest
+from lavise.options import ExplainOptions
+from lavise.v1.explain_pb2 import GetModelRequest
+from lavise_request import Ask, Lookup, read_request
 
-MAX_IMAGES = 64
-"""Images per request."""
 _IMAGES_AT_ONCE = 64
 """Images per pass of the CNN: bounds the memory of a batch of large requests."""
 _BYTES_PER_WORD = len('{"word":"a","score":0.5},')
 _LONGEST_TEXT = 1000
 _DEFAULT_MAX_RESPONSE_BYTES = 6_553_500  # TorchServe's own
-_IMAGE_ENTRY = re.compile(r"image(?:_(\d{1,4}))?")
-_LOOKUPS = {
-    "describeFilters": "describeFilters",
-    "describe_filters": "describeFilters",
-    "getModel": "getModel",
-    "get_model": "getModel",
-}
 _HTTP_STATUS = {
     code_pb2.INVALID_ARGUMENT: 400,
     code_pb2.FAILED_PRECONDITION: 400,
@@ -84,16 +70,6 @@ class Context(Protocol):
         """Sets the HTTP status of one answer."""
 
 
-@dataclass(frozen=True)
-class _Ask:
-    """What one request wants explained: encoded images with their names, and the options."""
-
-    sources: list[str]
-    fields: list[str]
-    encoded: list[bytes]
-    options: ExplainOptions
-
-
 def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[bytes] | None:
     """TorchServe's entry point: loads the bundle when ``data`` is None, answers a batch else."""
     if data is None:
@@ -112,6 +88,7 @@ class LaviseHandler:
             LaviseError: If the bundle, the device or the settings are wrong; the worker's log
                 carries the message, and TorchServe does not become ready.
         """
+        self._name = context.model_name
         gpu = context.system_properties.get("gpu_id")
         self._explainer = Explainer.open(
             Path(context.system_properties["model_dir"]) / "bundle",
@@ -144,14 +121,23 @@ class LaviseHandler:
         if context.get_request_header(0, "describe") == "True":
             return [orjson.dumps(message_dict(model_message(self._explainer)))]
         batch = _Batch(len(data), self._max_bytes)
-        asks: dict[int, _Ask] = {}
+        try:
+            self._answer(data, context, batch)
+        except Exception as problem:  # noqa: BLE001 - TorchServe would fail every request
+            for index in range(len(data)):
+                batch.fail_unanswered(index, problem)
+        return batch.replies(context)
+
+    def _answer(self, data: Sequence[Mapping[str, Any]], context: Context, batch: "_Batch") -> None:
+        """Answers every request of a batch, and counts what was done."""
+        asks: dict[int, Ask] = {}
         for index, row in enumerate(data):
             with batch.answering(index):
-                read = self._read(row, _content_type(context, index))
-                if isinstance(read, _Ask):
-                    asks[index] = read
+                read = read_request(row, _content_type(context, index))
+                if isinstance(read, Ask):
+                    asks[index] = self._check(read)
                 else:
-                    batch.answer(index, read)
+                    batch.answer(index, self._look_up(read))
         start = time.perf_counter()
         images = self._decode(asks, batch)
         decoded = time.perf_counter()
@@ -165,45 +151,29 @@ class LaviseHandler:
             explain_seconds=time.perf_counter() - decoded,
             errors=batch.errors,
         )
-        return batch.replies(context)
 
-    def _read(self, row: Mapping[str, Any], content_type: str) -> _Ask | dict[str, Any]:
-        """Returns what a request asks, every option checked, or the answer to a look-up."""
-        images, body = _entries(row, content_type)
-        for key in body.keys() & _LOOKUPS.keys():
-            if images or len(body) > 1:
-                raise RequestError(f"{key} stands alone: no image, no other option", field=key)
-            return self._look_up(_LOOKUPS[key], body[key])
-        if not images:
-            images = _inline_images(body)
-        elif body.get("images"):
-            raise RequestError(
-                "images come either as entries or inside the request, not both",
-                field="request.images",
-            )
-        if not 1 <= len(images) <= MAX_IMAGES:
-            raise RequestError(
-                f"the request has {len(images)} images; accepted: 1 to {MAX_IMAGES}",
-                field="images",
-            )
-        request = parse_message(body, ExplainRequest())
-        options = options_from_request(request)
-        self._explainer.validate(options)
-        self._check_answer_size(options, len(images))
-        sources = [image.source for image in request.images] or [""] * len(images)
-        return _Ask(
-            sources=[source or field for source, (field, _) in zip(sources, images, strict=True)],
-            fields=[field for field, _ in images],
-            encoded=[content for _, content in images],
-            options=options,
-        )
+    def _check(self, ask: Ask) -> Ask:
+        """Returns what was asked for, once every option is known to be right."""
+        self._check_model(ask.model)
+        self._explainer.validate(ask.options)
+        self._check_answer_size(ask.options, len(ask.encoded))
+        return ask
 
-    def _look_up(self, what: str, body: Any) -> dict[str, Any]:  # noqa: ANN401 - parsed JSON
-        if what == "getModel":
-            parse_message(body, GetModelRequest())
+    def _look_up(self, lookup: Lookup) -> dict[str, Any]:
+        """Returns the answer to a request without an image."""
+        self._check_model(lookup.message.model)
+        if isinstance(lookup.message, GetModelRequest):
             return message_dict(model_message(self._explainer))
-        request = parse_message(body, DescribeFiltersRequest())
-        return message_dict(describe_filters(self._explainer, request))
+        return message_dict(describe_filters(self._explainer, lookup.message))
+
+    def _check_model(self, name: str) -> None:
+        known = (self._name, self._explainer.bundle.manifest.name)
+        if name and name not in known:
+            raise RequestError(
+                f"model {name!r} is not served here; accepted: {' or '.join(dict.fromkeys(known))}"
+                ", or none",
+                field="model",
+            )
 
     def _check_answer_size(self, options: ExplainOptions, n_images: int) -> None:
         """Refuses, before any compute, what could not be sent back."""
@@ -221,7 +191,7 @@ class LaviseHandler:
                 field="top_k",
             )
 
-    def _decode(self, asks: dict[int, _Ask], batch: "_Batch") -> dict[int, list[np.ndarray]]:
+    def _decode(self, asks: dict[int, Ask], batch: "_Batch") -> dict[int, list[np.ndarray]]:
         """Returns the images of each request, without the requests that have a broken one."""
         work = [
             (index, field, content)
@@ -230,20 +200,21 @@ class LaviseHandler:
         ]
         images: dict[int, list[np.ndarray]] = {index: [] for index in asks}
 
-        def decode(index: int, field: str, content: bytes) -> np.ndarray | None:
+        def decode(one: tuple[int, str, bytes | bytearray]) -> np.ndarray | None:
+            index, field, content = one
             with batch.answering(index):
                 return prepare(content, self._explainer.input_size, name=field)
             return None
 
         # A lone image is faster without the pool.
         run = self._pool.map if len(work) > 1 else map
-        for (index, _, _), image in zip(work, run(decode, *zip(*work, strict=True)), strict=True):
+        for (index, _, _), image in zip(work, run(decode, work), strict=True):
             if image is not None:
                 images[index].append(image)
         return {index: done for index, done in images.items() if not batch.failed(index)}
 
     def _explain(
-        self, asks: dict[int, _Ask], images: dict[int, list[np.ndarray]], batch: "_Batch"
+        self, asks: dict[int, Ask], images: dict[int, list[np.ndarray]], batch: "_Batch"
     ) -> int:
         """Answers the requests whose images are there; returns how many filters were explained.
 
@@ -294,7 +265,7 @@ class _Batch:
 
     def failed(self, index: int) -> bool:
         """Whether a request has an error for its answer."""
-        return self._codes[index] != code_pb2.OK
+        return self._codes[index] > 0
 
     def answer(self, index: int, payload: dict[str, Any]) -> None:
         """Keeps the answer of a request.
@@ -310,6 +281,11 @@ class _Batch:
                 field="request",
             )
         self._payloads[index] = content
+
+    def fail_unanswered(self, index: int, problem: Exception) -> None:
+        """Makes an error the answer of a request that has none yet."""
+        if not self._payloads[index]:
+            self.fail(index, problem)
 
     def fail(self, index: int, problem: Exception) -> None:
         """Makes an error the answer of a request; the first one stands."""
@@ -375,54 +351,6 @@ class _Metrics:
             self._errors.add_or_update(count, [self._model, kind])
 
 
-def _entries(
-    row: Mapping[str, Any], content_type: str
-) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
-    """Splits a request into its encoded images, by field, and the parsed rest."""
-    if set(row) == {"body"}:
-        body = row["body"]
-        if isinstance(body, dict):
-            return [], body
-        if content_type.startswith("application/json") or bytes(body[:64]).lstrip()[:1] == b"{":
-            return [], _json_object(body)
-        return [("image", bytes(body))], {}
-    unknown = [name for name in row if name != "request" and not _IMAGE_ENTRY.fullmatch(name)]
-    if unknown:
-        raise RequestError(
-            f"unknown entry {unknown[0]!r}; accepted: image, image_2, ... and request. An image "
-            "alone goes as the body: curl -T IMAGE, or a Content-Type such as image/jpeg",
-            field="entries",
-        )
-    names = sorted(row.keys() - {"request"}, key=lambda name: (len(name), name))
-    return [(name, bytes(row[name])) for name in names], _json_object(row.get("request", b"{}"))
-
-
-def _json_object(data: Any) -> dict[str, Any]:  # noqa: ANN401 - what TorchServe made of it
-    """Returns a request's JSON object."""
-    if isinstance(data, dict):
-        return data
-    try:
-        parsed = orjson.loads(data)
-    except orjson.JSONDecodeError as problem:
-        raise RequestError(f"request is no JSON: {problem}", field="request") from problem
-    if not isinstance(parsed, dict):
-        raise RequestError("request is JSON, but no object", field="request")
-    return parsed
-
-
-def _inline_images(body: dict[str, Any]) -> list[tuple[str, bytes]]:
-    """Takes the images' content out of a JSON request, by field."""
-    images = body.get("images")
-    found = []
-    for number, image in enumerate(images if isinstance(images, list) else ()):
-        field = f"images[{number}].content"
-        content = image.pop("content", None) if isinstance(image, dict) else None
-        if not isinstance(content, str):
-            raise RequestError(f"{field} is missing; accepted: the image in base64", field=field)
-        found.append((field, image_bytes(content)))
-    return found
-
-
 def _shortened(text: str) -> str:
     """Returns a text without its middle where it is long."""
     return text if len(text) <= _LONGEST_TEXT else f"{text[:600]} ... {text[-300:]}"
@@ -450,7 +378,7 @@ def _content_type(context: Context, index: int) -> str:
 def _threads(config: Mapping[str, Any]) -> int:
     """Returns the threads that model-config.yaml gives ONNX Runtime; 0 leaves it to it."""
     threads = (config.get("lavise") or {}).get("threads", 0)
-    if not isinstance(threads, int) or threads < 0:
+    if type(threads) is not int or threads < 0:  # yaml's true is an int as well
         raise SpecError(
             f"lavise.threads in model-config.yaml is {threads!r}; accepted: a whole number, 0 for "
             "all cores",

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -25,10 +24,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
 from lavise.errors import BundleError, EnvironmentProblem
+from lavise.graph_terms import GRAPH_METHODS
 from lavise.manifest import SCHEMA_VERSION, Manifest
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Bundle:
 
     def words(self) -> list[str]:
         """The vocabulary, in the order of the word ids."""
-        return (self.path / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+        # Only at line feeds: splitlines() would cut words that hold other separators in two.
+        return (self.path / "vocabulary.txt").read_bytes().decode().split("\n")[:-1]
 
     def file(self, kind: str, layer: str, suffix: str) -> Path:
         """The file of one layer, such as ``file("mapper", "layer4", "safetensors")``."""
@@ -62,8 +64,11 @@ class Bundle:
 
 
 def layer_file(kind: str, layer: str, suffix: str) -> str:
-    """The name of a layer's file; signs that a file name cannot hold become ``_``."""
-    return f"{kind}.{re.sub(r'[^A-Za-z0-9_.-]', '_', layer)}.{suffix}"
+    """The name of a layer's file; signs that a file name cannot hold are percent-encoded.
+
+    No two layers share a name: ``a/b`` and ``a_b`` are both common among tensors.
+    """
+    return f"{kind}.{quote(layer, safe='')}.{suffix}"
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -80,6 +85,25 @@ def open_bundle(path: str | Path) -> Bundle:
             message names the file.
     """
     folder = Path(path)
+    raw, manifest = _read_manifest(folder)
+    for name in _needed(manifest) - manifest.files.keys():
+        raise BundleError(f"{MANIFEST} of {str(folder)!r} does not list {name}", field=name)
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise BundleError(f"{MANIFEST} names a file outside the bundle: {name!r}", field=name)
+        file = folder / name
+        if not file.is_file():
+            raise BundleError(f"bundle {str(folder)!r} lacks its file {name}", field=name)
+        if sha256(file) != expected:
+            raise BundleError(
+                f"{name} in bundle {str(folder)!r} is damaged: its sha256 is not the one in "
+                f"{MANIFEST}; copy the bundle again, or teach it again",
+                field=name,
+            )
+    return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def _read_manifest(folder: Path) -> tuple[bytes, Manifest]:
     try:
         raw = (folder / MANIFEST).read_bytes()
     except OSError as error:
@@ -90,8 +114,12 @@ def open_bundle(path: str | Path) -> Bundle:
         ) from error
     try:
         schema = json.loads(raw)["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{MANIFEST} of {str(folder)!r} is damaged", field=MANIFEST) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(
+            f"{MANIFEST} of {str(folder)!r} is damaged: it is no JSON with a schema_version; copy "
+            "the bundle again, or teach it again",
+            field=MANIFEST,
+        ) from error
     if schema != SCHEMA_VERSION:
         raise BundleError(
             f"bundle {str(folder)!r} has schema version {schema}; this LaViSE reads "
@@ -106,19 +134,26 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(
             f"{MANIFEST} of {str(folder)!r} is damaged at {where}: {first['msg']}", field=MANIFEST
         ) from error
-    for name, expected in manifest.files.items():
-        if Path(name).name != name:
-            raise BundleError(f"{MANIFEST} names a file outside the bundle: {name!r}", field=name)
-        file = folder / name
-        if not file.is_file():
-            raise BundleError(f"bundle {str(folder)!r} lacks its file {name}", field=name)
-        if sha256(file) != expected:
-            raise BundleError(
-                f"{name} in bundle {str(folder)!r} is damaged: its sha256 is not the one in "
-                f"{MANIFEST}; copy the bundle again, or teach it again",
-                field=name,
-            )
-    return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+    if _checksum(raw.replace(manifest.checksum.encode(), b"", 1)) != manifest.checksum:
+        raise BundleError(
+            f"{MANIFEST} of {str(folder)!r} is damaged: its checksum is not the one it carries; "
+            "copy the bundle again, or teach it again",
+            field=MANIFEST,
+        )
+    return raw, manifest
+
+
+def _needed(manifest: Manifest) -> set[str]:
+    """The files that serving opens."""
+    names = {"cnn.onnx", "vocabulary.safetensors", "vocabulary.txt"}
+    for layer in manifest.cnn.layers:
+        names.add(layer_file("mapper", layer.name, "safetensors"))
+        names |= {layer_file("words", layer.name, f"{method}.onnx") for method in GRAPH_METHODS}
+    return names | {layer_file("catalog", entry.layer, "parquet") for entry in manifest.catalogs}
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def sha256(file: Path) -> str:
@@ -142,8 +177,8 @@ def writing(path: str | Path) -> Iterator[Path]:
         EnvironmentProblem: The disk is full, or the folder cannot be written; what was there
             before is still there.
     """
-    target = Path(path)
-    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+    target = Path(path).resolve()  # what a link leads to is replaced, not the link
+    if target.exists() and not (target / MANIFEST).is_file() and not _is_empty_folder(target):
         raise BundleError(
             f"{str(target)!r} exists and is no bundle; name another place", field="out"
         )
@@ -157,8 +192,12 @@ def writing(path: str | Path) -> Iterator[Path]:
         if target.exists():
             old = folder.with_name(f"{folder.name}.old")
             target.rename(old)
-            folder.rename(target)
-            shutil.rmtree(old)
+            try:
+                folder.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             folder.rename(target)
     except OSError as error:
@@ -172,16 +211,23 @@ def writing(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes manifest.json with the sha256 of every file that lies in the folder.
 
     Args:
         folder: From writing().
-        manifest: Its ``files`` and ``versions`` are filled in here.
+        manifest: Its ``files``, ``versions`` and ``checksum`` are filled in here.
     """
     files = {f.name: sha256(f) for f in sorted(folder.iterdir()) if f.name != MANIFEST}
-    whole = manifest.model_copy(update={"files": files, "versions": _versions()})
-    (folder / MANIFEST).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    update = {"files": files, "versions": _versions(), "checksum": ""}
+    text = manifest.model_copy(update=update).model_dump_json(indent=2) + "\n"
+    # Inside a JSON string these quotes would be escaped: this is the field and nothing else.
+    whole = text.replace('"checksum": ""', f'"checksum": "{_checksum(text.encode())}"', 1)
+    (folder / MANIFEST).write_bytes(whole.encode())
 
 
 def _versions() -> dict[str, str]:

@@ -39,7 +39,7 @@ TOP_IMAGES: Final = 50
 """Images that a filter's words are voted by (docs/method.md)."""
 NULL_IMAGES: Final = 64
 _SHOWN_IMAGES: Final = 10
-_BATCH: Final = 16
+BATCH: Final = 16
 
 
 class LayerStatistics:
@@ -147,9 +147,14 @@ def folder_probe(directory: Path, size: int) -> ProbeSet:
     files = list_images(directory)
     return ProbeSet(
         name=directory.name,
-        sources=[str(file.relative_to(directory)) for file in files],
+        sources=[_name(file.relative_to(directory)) for file in files],
         fetch=lambda i: prepare(files[i].read_bytes(), size, name=str(files[i])),
     )
+
+
+def _name(path: Path) -> str:
+    """A path as text that a table can hold: file names need not be UTF-8."""
+    return str(path).encode("utf-8", "replace").decode()
 
 
 def make_catalog(
@@ -231,12 +236,15 @@ def stream(
             return position, probe.fetch(position)
         except ImageError as error:
             return position, error
+        except OSError as error:
+            source = probe.sources[position]
+            return position, ImageError(f"{source}: cannot be read ({error.strerror})")
 
     names = [f"map_{i}" for i in range(len(statistics))]
     total = len(probe.sources)
-    fetched = track(prefetch(fetch, range(total), ahead=3 * _BATCH), "catalog", total)
+    fetched = track(prefetch(fetch, range(total), ahead=3 * BATCH), "catalog", total)
     read: list[str] = []
-    for batch in batched(_readable(fetched, say), _BATCH):
+    for batch in batched(_readable(fetched, say), BATCH):
         maps = session.run(names, {"images": np.stack([image for _, image in batch])})
         for found, layer_maps in zip(statistics, maps, strict=True):
             if not np.isfinite(layer_maps).all():
@@ -326,7 +334,7 @@ def load_mapper(bundle: bundles.Bundle, entry: MapperEntry) -> MapperWeights:
         W_first=arrays["W_first"],
         b_first=arrays["b_first"],
         W_second=arrays.get("W_second", none),
-        b_second=arrays.get("b_second", none[0]) if "b_second" in arrays else none.ravel(),
+        b_second=arrays.get("b_second", none.ravel()),
         E=arrays.get("E", none),
         concepts=entry.concepts,
     )

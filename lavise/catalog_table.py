@@ -38,23 +38,34 @@ class CatalogTable:
     words: list[list[tuple[str, float]]]
     top_images: list[list[tuple[str, float]]]
 
+    def cut(self, filters: np.ndarray, ceiling: float | None) -> np.ndarray:
+        """The values that cells of some filters must exceed to count as active.
+
+        Args:
+            filters: Indices, of any shape.
+            ceiling: Where the layer saturates, or None: a threshold at the ceiling is reached,
+                since nothing can exceed it.
+
+        Returns:
+            float32 of the same shape: T_f, or just below the ceiling.
+        """
+        threshold = np.asarray(self.threshold[filters])
+        if ceiling is not None:
+            threshold = np.minimum(threshold, np.nextafter(np.float32(ceiling), np.float32(0)))
+        return threshold
+
     def qualified(self, filters: np.ndarray, peak: np.ndarray, ceiling: float | None) -> np.ndarray:
         """Whether the maps of some filters exceed their thresholds.
 
         Args:
             filters: (F,) indices.
             peak: (F,) max of each map over space.
-            ceiling: Where the layer saturates, or None: a threshold at the ceiling is reached,
-                since nothing can exceed it.
+            ceiling: See cut().
 
         Returns:
             (F,) bool.
         """
-        threshold = self.threshold[filters]
-        above = peak > threshold
-        if ceiling is not None:
-            above |= (threshold >= ceiling) & (peak >= ceiling)
-        return np.asarray(above)
+        return np.asarray(peak > self.cut(filters, ceiling))
 
 
 def write_catalog(path: Path, table: CatalogTable) -> None:

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lavise.errors import EnvironmentProblem, SpecError
+import numpy as np
+
+from lavise.errors import EnvironmentProblem, SpecError, first_line
 from lavise.torchvision_on_cpu import import_torchvision
 
 if TYPE_CHECKING:
@@ -189,12 +192,14 @@ def _python(module_name: str, factory_name: str, weights: str) -> TargetCnn:
     if "" not in sys.path:
         sys.path.insert(0, "")  # a factory in the current folder, as `python -m` would find it
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
+        module = getattr(importlib.import_module(module_name), factory_name)()
+    except Exception as error:
         raise SpecError(
-            f"CNN spec 'python:{module_name}:{factory_name}': {error}", field="cnn"
+            f"CNN spec 'python:{module_name}:{factory_name}' fails with {type(error).__name__}: "
+            f"{first_line(error)}; accepted: a module that can be imported and, in it, a function "
+            "without arguments that returns the CNN",
+            field="cnn",
         ) from error
-    module = factory()
     if not isinstance(module, torch.nn.Module):
         raise SpecError(
             f"python:{module_name}:{factory_name} returned {type(module).__name__}, "
@@ -208,10 +213,24 @@ def _python(module_name: str, factory_name: str, weights: str) -> TargetCnn:
         module=module,
         onnx_file=None,
         input_size=int(getattr(module, "input_size", 224)),
-        mean=tuple(getattr(module, "mean", IMAGENET_MEAN)),
-        std=tuple(getattr(module, "std", IMAGENET_STD)),
-        class_names=tuple(getattr(module, "class_names", ())),
+        mean=_three(module, "mean", IMAGENET_MEAN),
+        std=_three(module, "std", IMAGENET_STD),
+        class_names=tuple(map(str, getattr(module, "class_names", ()))),
     )
+
+
+def _three(module: torch.nn.Module, name: str, otherwise: Rgb) -> Rgb:
+    """An attribute of a CNN that has one number for each colour, whatever holds the numbers."""
+    held = getattr(module, name, otherwise)
+    try:
+        red, green, blue = np.ravel(np.asarray(held, dtype=np.float64)).tolist()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            f"attribute {name!r} of the CNN is {held!r}; accepted: three numbers, red, green and "
+            "blue, for pixels in 0 to 255",
+            field="cnn",
+        ) from error
+    return red, green, blue
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -227,31 +246,34 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         SpecError: The file is missing, or holds something else.
     """
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise SpecError(f"CNN weights: there is no file {str(path)!r}", field="cnn")
+    loaded: Any
     try:
-        loaded: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        if path.suffix == ".safetensors":
+            loaded = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickle protocols; the error says enough
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the readers stumble in any way
         raise SpecError(
             f"CNN weights {str(path)!r} cannot be read as a state dict: "
-            f"{str(error).splitlines()[0]} Save them with torch.save(model.state_dict(), FILE) "
+            f"{first_line(error)} Save them with torch.save(model.state_dict(), FILE) "
             "or as safetensors.",
             field="cnn",
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(torch.is_tensor(v) for v in loaded.values()):
+    if (
+        not isinstance(loaded, dict)
+        or not loaded
+        or not all(torch.is_tensor(v) for v in loaded.values())
+    ):
         raise SpecError(f"CNN weights {str(path)!r} hold no state dict", field="cnn")
     return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
 

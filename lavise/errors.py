@@ -54,3 +54,16 @@ class BundleError(LaviseError):
 
 class EnvironmentProblem(LaviseError):  # noqa: N818 - "EnvironmentError" is a Python builtin
     """This machine lacks something that the work needs."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line: its name where it says nothing.
+
+    Args:
+        error: Any.
+
+    Returns:
+        The first line of its text that is not blank.
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

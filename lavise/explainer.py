@@ -21,7 +21,7 @@ import numpy as np
 
 from lavise.bundle import Bundle, open_bundle
 from lavise.catalog_table import CatalogTable, read_catalog
-from lavise.errors import ImageError, RequestError
+from lavise.errors import EnvironmentProblem, ImageError, RequestError
 from lavise.explanation import Explanation
 from lavise.graph_terms import FACTORISE_FROM, group_shape
 from lavise.masking import mask_images
@@ -77,10 +77,20 @@ class Explainer:
         self.class_names = bundle.manifest.cnn.class_names
         self.input_size = bundle.manifest.cnn.input_size
         self.device = resolve_device(device)
-        self._open = partial(open_session, device=self.device, device_id=device_id, threads=threads)
         self._device_id = device_id
-        self._cnn = self._open(bundle.path / "cnn.onnx")
+        open_on = partial(open_session, device_id=device_id, threads=threads)
+        self._cnn = open_on(bundle.path / "cnn.onnx", device=self.device)
         self.providers: list[str] = self._cnn.get_providers()
+        if self.device == "cuda" and "CUDAExecutionProvider" not in self.providers:
+            # ONNX Runtime falls back by itself where its CUDA build finds no usable GPU.
+            if device == "cuda":
+                raise EnvironmentProblem(
+                    "device 'cuda' was asked for, but ONNX Runtime found no usable GPU: check the "
+                    "driver with nvidia-smi, or use device 'cpu'",
+                    field="device",
+                )
+            self.device = "cpu"
+        self._open = partial(open_on, device=self.device)
         self._has_head = self._cnn.get_outputs()[0].name == "logits"
         self._groups = group_shape(len(self.vocabulary))[0]
         self._layers = {
@@ -144,7 +154,8 @@ class Explainer:
             One explanation an image, in order.
 
         Raises:
-            ImageError: An image has the wrong shape or type.
+            ImageError: An image has the wrong shape or type, or the CNN gives values for it that
+                are not finite.
             RequestError: An option is unknown or out of range.
         """
         asked = [options] * len(images) if isinstance(options, ExplainOptions) else list(options)
@@ -158,6 +169,8 @@ class Explainer:
             return []
         batch = images[0][None] if len(images) == 1 else np.stack(images)
         passed = self._pass(batch, {o.layer or self.layers[0] for o in asked})
+        for i, one in enumerate(asked):
+            self._check_finite(passed, i, one)
         chosen = [self._choose(passed, i, one) for i, one in enumerate(asked)]
         answers = self._words(passed, asked, chosen, batch)
         return [
@@ -171,6 +184,19 @@ class Explainer:
             raise ImageError(
                 f"an image is {image.dtype} {image.shape}; accepted: uint8 ({side}, {side}, 3), "
                 "as lavise.images.prepare makes it",
+                field="images",
+            )
+
+    def _check_finite(self, passed: _Pass, i: int, options: ExplainOptions) -> None:
+        """Words of a feature map with NaN in it would be as good as drawn by lot."""
+        layer = self._layers[options.layer or self.layers[0]]
+        seen = [passed.host[f"mean_{layer.position}"][i]]
+        if self._has_head:
+            seen.append(passed.host["logits"][i])
+        if not all(np.isfinite(values).all() for values in seen):
+            raise ImageError(
+                f"the CNN gives values that are not finite for image {i} on layer "
+                f"{layer.entry.name!r}: its weights are damaged, or overflow on this image",
                 field="images",
             )
 
@@ -278,7 +304,8 @@ class Explainer:
             if method == "activation":
                 catalog = self._layers[layer].catalog
                 assert catalog is not None  # noqa: S101 - validate() saw to it
-                binding.bind_cpu_input("threshold", catalog.threshold[some])
+                cut = catalog.cut(some, self._layers[layer].entry.ceiling)
+                binding.bind_cpu_input("threshold", cut)
             for name in ("word_ids", "scores", "inactive"):
                 binding.bind_output(name, "cpu")
             session.run_with_iobinding(binding)
@@ -296,7 +323,8 @@ class Explainer:
         catalog = self._layers[layer].catalog
         assert catalog is not None  # noqa: S101 - validate() saw to it
         maps = passed.map(self._layers[layer], [i]).numpy()[0, filters]  # (F, H, W)
-        masked, kept = mask_images(image, maps, catalog.threshold[filters])
+        cut = catalog.cut(filters, self._layers[layer].entry.ceiling)
+        masked, kept = mask_images(image, maps, cut)
         answer = _Answer.empty(filters.size, k)
         for start in range(0, kept.size, 16):
             rows = kept[start : start + 16]

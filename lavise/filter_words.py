@@ -139,9 +139,10 @@ def _null_statistics(
             continue
         features = np.einsum("mn,mcn->mc", rows[active], sample[active])
         shares = votes(mapper, features.astype(np.float32), vocabulary)
-        n = min(int(counts[f]), active.size)
         for _ in range(_NULL_DRAWS):
-            drawn = rng.choice(active.size, size=n, replace=False) if n < active.size else ...
+            # With replacement: most of a small sample, drawn without, is the same every time,
+            # and a null that hardly varies finds meaning in chance.
+            drawn = rng.integers(active.size, size=counts[f])
             values.append(shares[drawn].mean(axis=0).max())
     return np.array(values)
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL.JpegImagePlugin import MARKER, JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -36,18 +36,13 @@ _READERS: tuple[tuple[re.Pattern[bytes], str, type[ImageFile]], ...] = (
     (re.compile(rb"II[\x2a\x2b]\x00|MM\x00[\x2a\x2b]"), "TIFF", TiffImageFile),
 )
 
-# Parts that a real file holds a few of. Repeated without end they keep a decoder busy for minutes
-# to hours on a small file, or fill the memory: each scan of a progressive JPEG goes over the whole
-# image (libtiff, too, stops at 100), each EXIF block of a JPEG copies all those before it, each
-# tiny JPEG segment costs Pillow two hundred bytes, and each PNG colour profile is inflated.
-_REPEATS: dict[type[ImageFile], tuple[tuple[str, re.Pattern[bytes], int], ...]] = {
-    JpegImageFile: (
-        ("scans", re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]"), 100),
-        ("EXIF blocks", re.compile(rb"\xff\xe1..Exif\x00\x00", re.DOTALL), 1000),
-        ("tiny segments", re.compile(rb"\xff[\xe0-\xef\xfe]\x00[\x00-\x1f]"), 1000),
-    ),
-    PngImageFile: (("colour profiles", re.compile(rb"iCCP"), 10),),
-}
+# Parts that a real file holds a few of; many of them keep a decoder busy for minutes to hours on
+# a small file, or fill the memory. Each scan of a progressive JPEG goes over the whole image
+# (libtiff, too, stops at 100); each EXIF segment of a JPEG copies all those before it, and any
+# segment costs Pillow some two hundred bytes; each colour profile of a PNG is inflated.
+_MOST_SCANS = 100
+_MOST_SEGMENTS = 2000
+_MOST_PROFILES = 10
 
 
 @dataclass(frozen=True)
@@ -114,20 +109,19 @@ def open_header(
             "Make the image smaller or compress it more.",
             field=name,
         )
-    head = bytes(data[:16])
-    found = [(kind, reader) for magic, kind, reader in _READERS if magic.match(head)]
+    data = bytes(data)
+    found = [(kind, reader) for magic, kind, reader in _READERS if magic.match(data)]
     if not found:
         raise ImageError(
             f"{name}: not an image of an accepted format. Accepted: {ACCEPTED}.", field=name
         )
     kind, reader = found[0]
     with image_errors(name, kind):
-        for part, pattern, most in _REPEATS.get(reader, ()):
-            count = sum(1 for _ in pattern.finditer(data))
+        for part, count, most in _repeats(reader, data):
             if count > most:
                 raise ImageError(
-                    f"{name}: this {kind} has {count:,} {part}; at most {most:,} are accepted. "
-                    "Save it again.",
+                    f"{name}: this {kind} has too many {part}, {count:,} or more; at most {most:,} "
+                    "are accepted. Save it again.",
                     field=name,
                 )
         image = reader(BytesIO(data))
@@ -143,25 +137,65 @@ def open_header(
     return image, kind
 
 
-def _check_tiff(image: TiffImageFile, name: str, limits: ImageLimits) -> None:
-    """Refuse a TIFF whose parts overlap in the file, or whose tiles are larger than any image.
+def _repeats(reader: type[ImageFile], data: bytes) -> list[tuple[str, int, int]]:
+    """What an image of this format must not repeat: the part, how often it does, how often it may.
 
-    Thousands of strips that all read the same bytes decode the whole image once each, and an
-    offset one byte after another makes Pillow read byte by byte, in quadratic time. A pixel has
-    at least one bit, which bounds how close together honest strips can lie.
+    Counting is by the bytes that begin a part, wherever they lie. By chance they would turn up
+    about once in 16 MiB; inside a scan, never.
+    """
+    if reader is JpegImageFile:
+        return [
+            ("scans", data.count(b"\xff\xda\x00"), _MOST_SCANS),
+            ("segments", _segments(data), _MOST_SEGMENTS),
+        ]
+    if reader is PngImageFile:
+        return [("colour profiles", data.count(b"iCCP"), _MOST_PROFILES)]
+    return []
+
+
+def _segments(jpeg: bytes) -> int:
+    """Count the steps that Pillow takes to the first scan, bytes of junk included, up to the limit.
+
+    Its own table of markers says which have a length, so that both walk the same way.
+    """
+    at, steps = 2, 0
+    while steps <= _MOST_SEGMENTS and at + 1 < len(jpeg):
+        steps += 1
+        marker = int.from_bytes(jpeg[at : at + 2])
+        if marker == 0xFFDA:
+            break
+        if marker in MARKER:
+            has_length = MARKER[marker][2] is not None
+            at += 2 + (max(2, int.from_bytes(jpeg[at + 2 : at + 4])) if has_length else 0)
+        else:
+            at += 2 if marker == 0xFF00 else 1
+    return steps
+
+
+def _check_tiff(image: TiffImageFile, name: str, limits: ImageLimits) -> None:
+    """Refuse a TIFF whose strips or tiles are too large, leave gaps, or overlap in the file.
+
+    Pillow leaves what no strip covers black. Thousands of strips that all read the same bytes
+    decode the whole image once each, and an offset one byte after another makes it read byte by
+    byte, in quadratic time. A pixel has at least one bit, which bounds how close together honest
+    strips can lie.
     """
     tile = [image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH)]
+    parts = sorted((part.offset, _area(part.extents)) for part in image.tile)
     # Bytes in place of a number multiply too: into as many bytes as the other tag asks for.
     if not all(isinstance(side, int) for side in tile) or tile[0] * tile[1] > limits.max_pixels:
-        raise ImageError(
-            f"{name}: the tiles of this TIFF have more than {limits.max_pixels:,} pixels. "
-            "Save it again.",
-            field=name,
-        )
-    for part, after in pairwise(sorted(image.tile, key=lambda tile: tile.offset)):
-        left, top, right, bottom = part.extents or (0, 0, 0, 0)
-        if (right - left) * (bottom - top) > 8 * (after.offset - part.offset):
-            raise ImageError(
-                f"{name}: the strips or tiles of this TIFF overlap in the file. Save it again.",
-                field=name,
-            )
+        fault = f"have more than {limits.max_pixels:,} pixels"
+    elif sum(area for _, area in parts) < image.width * image.height:
+        fault = "do not cover the image"
+    elif any(area > 8 * (after - here) for (here, area), (after, _) in pairwise(parts)):
+        fault = "overlap in the file"
+    else:
+        return
+    raise ImageError(
+        f"{name}: the strips or tiles of this TIFF {fault}. Save it again.", field=name
+    )
+
+
+def _area(extents: tuple[int, int, int, int] | None) -> int:
+    left, top, right, bottom = extents or (0, 0, 0, 0)
+    return (right - left) * (bottom - top)

@@ -86,3 +86,5 @@ class Manifest(_Entry):
     catalogs: tuple[CatalogEntry, ...] = ()
     versions: dict[str, str]
     files: dict[str, str]
+    checksum: str = ""
+    """sha256 of manifest.json itself with this left empty."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
@@ -17,7 +18,14 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from lavise.errors import BundleError, EnvironmentProblem, InputError, LaviseError, RequestError
+from lavise.errors import (
+    BundleError,
+    EnvironmentProblem,
+    InputError,
+    LaviseError,
+    RequestError,
+    first_line,
+)
 from lavise.options import METHODS, ExplainOptions
 from lavise.v1 import explain_pb2
 
@@ -59,10 +67,9 @@ def parse_message(data: bytes | dict[str, Any], message: M) -> M:
     try:
         return json_format.ParseDict(parsed, message)
     except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         fields = ", ".join(field.name for field in message.DESCRIPTOR.fields)
         raise RequestError(
-            f"request is no {kind}: {reason} Accepted fields: {fields}", field="request"
+            f"request is no {kind}: {first_line(error)} Accepted fields: {fields}", field="request"
         ) from error
 
 
@@ -97,7 +104,7 @@ def image_bytes(content: str) -> bytes:
     """Decodes an image that travels in JSON.
 
     Args:
-        content: base64, standard or URL-safe.
+        content: base64, standard or URL-safe, padded or not.
 
     Returns:
         The encoded image.
@@ -106,7 +113,8 @@ def image_bytes(content: str) -> bytes:
         RequestError: It is no base64.
     """
     try:
-        return base64.b64decode(content.replace("-", "+").replace("_", "/"), validate=True)
+        standard = content.replace("-", "+").replace("_", "/")
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise RequestError(
             f"image content is no base64: {error}", field="images.content"
@@ -145,7 +153,7 @@ def explanation_dict(explanation: Explanation, source: str) -> dict[str, Any]:
             entry["catalogWords"] = [{"word": w, "score": s} for w, s in catalog.words[index]]
         filters.append(entry)
     return {
-        "source": source,
+        "source": _utf_8(source),
         "predictions": [{"label": n, "probability": p} for n, p in explanation.predictions()],
         "filters": filters,
     }
@@ -195,7 +203,7 @@ def describe_filters(
     wanted = list(request.indices) or list(range(entry.channels))
     start = 0
     if request.page_token:
-        if not request.page_token.isascii() or not request.page_token.isdigit():
+        if not re.fullmatch("[0-9]{1,9}", request.page_token):
             raise RequestError("page_token is not one that was given out", field="page_token")
         start = int(request.page_token)
     response = explain_pb2.DescribeFiltersResponse(bundle_digest=explainer.digest)
@@ -280,9 +288,15 @@ def error_status(error: Exception) -> status_pb2.Status:
             code=code_pb2.INTERNAL, message="internal error; the server's log has the details"
         )
     code = next((c for kind, c in _CODES if isinstance(error, kind)), code_pb2.INTERNAL)
-    status = status_pb2.Status(code=code, message=error.message)
-    if error.field:
+    message, field = _utf_8(error.message), _utf_8(error.field)
+    status = status_pb2.Status(code=code, message=message)
+    if field:
         detail = error_details_pb2.BadRequest()
-        detail.field_violations.add(field=error.field, description=error.message)
+        detail.field_violations.add(field=field, description=message)
         status.details.add().Pack(detail)
     return status
+
+
+def _utf_8(text: str) -> str:
+    """A text that messages can carry: names of files need not be UTF-8, nor what Python makes."""
+    return text.encode("utf-8", "replace").decode()

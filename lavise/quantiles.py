@@ -33,6 +33,7 @@ class CellHistogram:
     def __init__(self, channels: int) -> None:
         self._counts = np.zeros(channels * _BINS, dtype=np.int64)
         self._highest = np.zeros(channels, dtype=np.float32)
+        self._n_highest = np.zeros(channels, dtype=np.int64)
         self._offset = (np.arange(channels, dtype=np.int32) * _BINS)[:, None]
 
     def update(self, cells: np.ndarray) -> None:
@@ -47,28 +48,26 @@ class CellHistogram:
         np.clip(bins, 0, _BINS - 1, out=bins)
         bins += self._offset
         self._counts += np.bincount(bins.ravel(), minlength=self._counts.size)
-        np.maximum(self._highest, values.max(axis=(0, 2)), out=self._highest)
+        highest = np.maximum(self._highest, values.max(axis=(0, 2)))
+        self._n_highest[highest > self._highest] = 0
+        self._n_highest += (values == highest[:, None]).sum(axis=(0, 2))
+        self._highest = highest
 
     def quantile(self, q: float) -> np.ndarray:
         """The value that a share of at least q of the cells does not exceed.
 
         Args:
-            q: 0 to 1.
+            q: 0 (the least) to 1 (the largest).
 
         Returns:
             (C,) float32: 0 where the quantile is not positive; never above the largest value.
         """
         counts = self._counts.reshape(-1, _BINS)
-        total = counts.sum(axis=1, keepdims=True)
-        reached = np.cumsum(counts, axis=1) >= np.ceil(q * total)
-        place = reached.argmax(axis=1)
+        total = counts.sum(axis=1)
+        rank = np.maximum(np.ceil(q * total), 1)
+        place = (np.cumsum(counts, axis=1) >= rank[:, None]).argmax(axis=1)
         middle = ((place + _BASE - 1) << _SHIFT) + (1 << (_SHIFT - 1))
-        value = middle.astype(np.int32).view(np.float32)
-        # A value at the top of what was seen is known exactly: ceilings such as 6 stay 6.
-        value = np.where(place == _top_bin(self._highest), self._highest, value)
+        value = np.minimum(middle.astype(np.int32).view(np.float32), self._highest)
+        # The largest value is known exactly, and how often it came: ceilings such as 6 stay 6.
+        value = np.where(rank > total - self._n_highest, self._highest, value)
         return np.asarray(np.where(place == 0, 0.0, value), dtype=np.float32)
-
-
-def _top_bin(highest: np.ndarray) -> np.ndarray:
-    bins = (highest.view(np.int32) >> _SHIFT) - (_BASE - 1)
-    return np.asarray(np.clip(bins, 0, _BINS - 1))

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
-from lavise.errors import BundleError, EnvironmentProblem
+from lavise.errors import BundleError, EnvironmentProblem, first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,5 +96,6 @@ def open_session(
     try:
         return runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{path.name} cannot be loaded: {reason}", field=path.name) from error
+        raise BundleError(
+            f"{path.name} cannot be loaded: {first_line(error)}", field=path.name
+        ) from error

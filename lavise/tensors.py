@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Loc
     Raises:
         OSError: The disk is full or the folder cannot be written.
     """
-    save_file({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in arrays.items()}, path)
+    contiguous = {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in arrays.items()}
+    try:
+        save_file(contiguous, path)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(f"{path.name}: {error}") from error
     path.chmod(0o644)  # safetensors writes for its owner alone; serving may be another user
     with path.open("rb") as file:
         (header_bytes,) = struct.unpack("<Q", file.read(8))

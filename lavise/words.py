@@ -140,15 +140,18 @@ def _download(name: str) -> Path:
         raise EnvironmentProblem(offline.format(error), field="words") from error
 
 
-def restrict(words: WordVectors, vocabulary: str) -> WordVectors:
+def restrict(words: WordVectors, vocabulary: str, *, taught: Sequence[str] = ()) -> WordVectors:
     """Keep the words that may be answered.
 
     Args:
         words: The source, most frequent word first.
         vocabulary: ``concrete-nouns`` (those of wordnet.is_concrete_noun among the 20,000 most
-            frequent words: 2,018 of GloVe's), ``top:N`` (the N most frequent words), ``all``, or
-            ``file:PATH`` (UTF-8, one word or name a line; a name of several words gets the mean
-            of their vectors; what has no vector is listed in ``missing``).
+            frequent words: 2,018 of GloVe's; and the taught names), ``top:N`` (the N most
+            frequent words), ``all``, or ``file:PATH`` (UTF-8, one word or name a line; a name of
+            several words gets the mean of their vectors; what has no vector is listed in
+            ``missing``).
+        taught: Names of categories and own classes: whatever a mapper was taught to say belongs into
+            ``concrete-nouns``, also where it is rare (giraffe) or mostly something else (book).
 
     Returns:
         The kept words in the order of the source, or of the file.
@@ -162,7 +165,9 @@ def restrict(words: WordVectors, vocabulary: str) -> WordVectors:
         return words
     if vocabulary == "concrete-nouns":
         prefix = words.words[:_COMMON]
-        return _keep(words, [row for row, word in enumerate(prefix) if is_concrete_noun(word)])
+        rows = {row for row, word in enumerate(prefix) if is_concrete_noun(word)}
+        rows |= {row for name in taught if (row := words.row(name)) is not None}
+        return _keep(words, sorted(rows))
     if kind == "top" and rest.isascii() and rest.isdigit():
         if not 1 <= int(rest) <= len(words.words):
             raise SpecError(
@@ -221,6 +226,25 @@ def _keep(words: WordVectors, rows: Sequence[int]) -> WordVectors:
             field="vocabulary",
         )
     return WordVectors([words.words[row] for row in rows], words.vectors[list(rows)])
+
+
+def centred(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Takes the mean word out of vectors.
+
+    All word vectors share a large component, so that a blend of many concepts lies near a few
+    words that mean nothing ("piece", "body"). Without it they do not (Mu and Viswanath,
+    "All-but-the-Top", 2018, https://arxiv.org/abs/1702.01417).
+
+    Args:
+        vectors: (n, D); a zero row stays zero.
+        mean: (D,) the mean of the vocabulary's vectors.
+
+    Returns:
+        (n, D) float32 of length 1.
+    """
+    moved = np.where(vectors.any(axis=1, keepdims=True), vectors - mean, 0.0)
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    return np.ascontiguousarray(moved / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 def concept_vector(name: str, words: WordVectors, *, smoothing: float = 0.8) -> np.ndarray | None:

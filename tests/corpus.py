@@ -65,7 +65,7 @@ def tiff(
         size: Width and height.
         bits: Bits per sample.
         photometric: 0 where zero is white, 1 where it is black.
-        tags: Values for StripOffsets (`t273`), RowsPerStrip (`t278`) or further tags, all LONG.
+        tags: Values for StripOffsets (`t273`), RowsPerStrip (`t278`) or any other tag, all LONG.
     """
     values: dict[int, tuple[int, ...]] = {
         256: (size[0],),
@@ -150,6 +150,15 @@ def _accepted() -> dict[str, bytes]:
             (65535 - ramp).astype("<u2").tobytes(), (256, 4), bits=16, photometric=0
         ),
         "grey_12_bit.tiff": tiff(b"\x00\x0f\xff\x80\x00\x00", (4, 1), bits=12),
+        # As stored: luminance times alpha, alpha.
+        "grey_premultiplied.tiff": tiff(
+            bytes([0, 0, 64, 128, 0, 255, 255, 255]),
+            (4, 1),
+            bits=8,
+            t258=(8, 8),
+            t277=(2,),
+            t338=(1,),
+        ),
         "orientation_6.tiff": encode(upright_if_turned, "TIFF", exif=exif),
     }
 
@@ -182,12 +191,11 @@ def _refused() -> dict[str, bytes]:
         "bomb_4_gigapixels.png": claiming(whole["png"], 65_535, 65_535),
         "bomb_4_gigapixels.gif": whole["gif"][:6] + b"\xff\xff\xff\xff" + whole["gif"][10:],
         "bomb_10000_scans.jpg": repeating_its_last_scan(whole["progressive.jpg"], 10_000),
-        "bomb_exif_blocks.jpg": whole["jpg"][:2]
-        + b"\xff\xe1\x00\x28Exif\0\0II*\0"
-        + bytes(28)
-        + (b"\xff\xe1\x00\x28Exif\0\0" + bytes(32)) * 2000
+        "bomb_exif_segments.jpg": whole["jpg"][:2]
+        + (b"\xff\xe1\x00\x28Exif\0\0" + bytes(32)) * 3000
         + whole["jpg"][2:],
-        "bomb_tiny_segments.jpg": whole["jpg"][:2] + b"\xff\xe5\0\2" * 2000 + whole["jpg"][2:],
+        "bomb_empty_segments.jpg": whole["jpg"][:2] + b"\xff\xe5\0\2" * 3000 + whole["jpg"][2:],
+        "bomb_junk.jpg": whole["jpg"][:2] + b"\xff\0" * 3000 + whole["jpg"][2:],
         "bomb_colour_profiles.png": whole["png"][:33]
         + b"\0\0\0\0iCCP\0\0\0\0" * 20
         + whole["png"][33:],
@@ -197,6 +205,7 @@ def _refused() -> dict[str, bytes]:
         "bomb_huge_tile.tiff": tiff(
             bytes(96 * 64), (96, 64), bits=8, t322=(2**16,), t323=(2**16,), t324=(8,)
         ),
+        "strip_missing.tiff": tiff(bytes(96 * 64), (96, 64), bits=8, t278=(32,)),
         "floating_point.tiff": encode(Image.new("F", (8, 8), 0.5), "TIFF"),
         "signed_32_bit.tiff": encode(Image.new("I", (8, 8), 70_000), "TIFF"),
     }

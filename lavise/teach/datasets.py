@@ -17,7 +17,7 @@ import numpy as np
 
 from lavise.demo.scenes import Scenes, Split
 from lavise.demo.scenes import categories as demo_categories
-from lavise.errors import DatasetError, SpecError
+from lavise.errors import DatasetError, ImageError, SpecError
 from lavise.images import list_images, prepare
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class FolderDataset:
     def fetch(self, position: int, size: int) -> AnnotatedImage:
         """Reads one image."""
         file, category = self._files[position]
-        pixels = prepare(file.read_bytes(), size, name=str(file))
+        pixels = _read(file, size)
         whole = np.ones(pixels.shape[:2], dtype=bool)
         return AnnotatedImage(pixels, (Region(category, whole),))
 
@@ -173,8 +173,24 @@ class UnlabelledDataset:
 
     def fetch(self, position: int, size: int) -> AnnotatedImage:
         """Reads one image."""
-        file = self._files[position]
-        return AnnotatedImage(prepare(file.read_bytes(), size, name=str(file)), ())
+        return AnnotatedImage(_read(self._files[position], size), ())
+
+
+def _read(file: Path, size: int) -> np.ndarray:
+    """(S, S, 3) uint8.
+
+    Raises:
+        ImageError: The file cannot be read, or is no accepted image.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"{file}: cannot be read ({error.strerror}); make it readable, or move it out of the "
+            "folder",
+            field=str(file),
+        ) from error
+    return prepare(data, size, name=str(file))
 
 
 @dataclass(frozen=True)

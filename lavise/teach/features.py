@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lavise.attention import pool_under_mask
+from lavise.errors import SpecError
 from lavise.prefetch import batched, prefetch
 from lavise.progress import Track, silent
 
@@ -40,8 +41,9 @@ class LayerFeatures:
     def ceiling(self) -> float | None:
         """The value that the layer saturates at, or None: many filters reach one same maximum."""
         top = float(self.peak.max(initial=0.0))
-        share = float(np.mean(self.peak >= top * (1 - 1e-6)))
-        return top if top > 0 and share >= _SATURATED_SHARE else None
+        reached = int(np.sum(self.peak >= top * (1 - 1e-6)))
+        saturates = reached > 1 and reached >= _SATURATED_SHARE * self.peak.size
+        return top if top > 0 and saturates else None
 
 
 @dataclass
@@ -90,6 +92,7 @@ def extract_features(
 
     Raises:
         ImageError: An image cannot be read.
+        SpecError: The CNN gives values that are not finite.
     """
     names = [output.name for output in session.get_outputs()]
     n_layers = sum(name.startswith("map_") for name in names)
@@ -139,6 +142,11 @@ def _pool(
     kept: set[tuple[int, int]] = set()
     for position, layer in enumerate(gathered):
         maps = outputs[f"map_{position}"]
+        if not np.isfinite(maps).all():
+            raise SpecError(
+                "the CNN gives values that are not finite: its weights are damaged, or overflow",
+                field="cnn",
+            )
         layer.images.append(outputs[f"mean_{position}"])
         layer.peaks.append(outputs[f"peak_{position}"].max(axis=0))
         for i, annotated in enumerate(batch):

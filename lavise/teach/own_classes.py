@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 TEMPERATURE: Final = 2.0
 """Divides the classifier's logits: its softmax is too sure to blend neighbouring classes."""
+SMOOTHING: Final = 0.5
+"""Weight of a class name's hypernyms, a step: what the CNN mistakes for a class is often of its
+kind."""
 _MARGIN: Final = 12.0
 _SPREAD: Final = (0.6, 1.4)
 _SHRINKAGE: Final = 0.1

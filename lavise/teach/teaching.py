@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from lavise.runtime import open_session
 from lavise.teach.datasets import ACCEPTED, DEMO_SCENES, Datasets, open_datasets
 from lavise.teach.evaluation import recall_at
 from lavise.teach.features import Features, extract_features
-from lavise.teach.own_classes import TEMPERATURE, Head, draw_examples, find_head
+from lavise.teach.own_classes import SMOOTHING, TEMPERATURE, Head, draw_examples, find_head
 from lavise.teach.training import (
     CONCEPTS_RECIPE,
     REGRESSION_RECIPE,
@@ -27,7 +27,7 @@ from lavise.teach.training import (
     train_regression,
 )
 from lavise.tensors import write_tensors
-from lavise.words import WordVectors, concept_vector, load_words, restrict
+from lavise.words import WordVectors, centred, concept_vector, load_words, restrict
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _HELD_OUT: float = 0.1
 """Share of the annotated images that metrics are measured on, never taught."""
 _DRAWN_PER_CLASS = 12
+_FEWEST_EXAMPLES = 2
+"""Of one example there is no variance, and nothing to tell it from."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,15 @@ def teach(
     """
     datasets = open_datasets(plan.datasets, seed=plan.seed, demo_scenes=plan.demo_scenes)
     source = load_words(plan.words)
-    vocabulary = restrict(source, plan.vocabulary)
+    taught = [name for dataset in datasets.annotated for name in dataset.categories]
+    taught += cnn.class_names if datasets.own_classes else ()
+    vocabulary = restrict(source, plan.vocabulary, taught=taught)
+    mean = vocabulary.vectors.mean(axis=0)
+    vocabulary = replace(vocabulary, vectors=centred(vocabulary.vectors, mean))
+    if unwritable := [word for word in vocabulary.words if "\n" in word]:
+        raise SpecError(
+            f"{plan.words} has a word with a line feed: {unwritable[0]!r}", field="words"
+        )
     with bundles.writing(out) as folder:
         entry = export_cnn(cnn, plan.layers, folder / "cnn.onnx")
         session = open_session(folder / "cnn.onnx")
@@ -109,7 +119,9 @@ def teach(
             track=track,
         )
         entry = _with_ceilings(entry, features)
-        vectors, left_out = _category_vectors(features.categories, source)
+        # Unlabelled scenes have categories too, after these: they are not to be taught.
+        wanted = dict.fromkeys(c for d in datasets.annotated for c in d.categories)
+        vectors, left_out = _category_vectors(tuple(wanted), source)
         if left_out:
             say(f"left out, no word vector: {', '.join(left_out)}")
         if datasets.annotated and not vectors:
@@ -126,7 +138,7 @@ def teach(
         (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
         mappers = []
         for position, layer in enumerate(entry.layers):
-            lesson = _Lesson(plan, datasets, entry, features, position, source, vectors)
+            lesson = _Lesson(plan, datasets, entry, features, position, source, mean, vectors)
             weights, metrics = lesson.learn(heads[position], vocabulary, track, say)
             where = places | write_tensors(
                 folder / bundles.layer_file("mapper", layer.name, "safetensors"),
@@ -235,6 +247,7 @@ class _Lesson:
     features: Features
     position: int
     source: WordVectors
+    mean: np.ndarray
     vectors: dict[int, np.ndarray]
 
     def learn(
@@ -251,12 +264,16 @@ class _Lesson:
         taught = sorted(self.vectors)  # positions among the categories
         concept_of = np.full(len(self.features.categories), -1)
         concept_of[taught] = len(own_names) + np.arange(len(taught))
-        E = np.stack([*own_E, *(self.vectors[i] for i in taught)]).astype(np.float32)
+        E = centred(np.stack([*own_E, *(self.vectors[i] for i in taught)]), self.mean)
         names = (*own_names, *(self.features.categories[i] for i in taught))
 
         usable = concept_of[self.features.category] >= 0
-        held_out = usable & (self.features.image % round(1 / _HELD_OUT) == 0)
-        taken = usable & ~held_out
+        tested = self.features.image % round(1 / _HELD_OUT) == 0
+        n_taken = np.bincount(
+            self.features.category[usable & ~tested], minlength=len(self.features.categories)
+        )
+        tested &= n_taken[self.features.category] > 0  # the only image of a category is taught
+        held_out, taken = usable & tested, usable & ~tested
         parts = [Examples(layer.regions[taken], concept_of[self.features.category[taken]])]
         if head is not None and (taught or plan.form == "regression"):
             drawn = draw_examples(head, layer, _DRAWN_PER_CLASS, rng)
@@ -266,6 +283,12 @@ class _Lesson:
         examples = Examples(
             np.concatenate([p.x for p in parts]), np.concatenate([p.concept for p in parts])
         )
+        if len(examples.x) < _FEWEST_EXAMPLES and (taught or plan.form == "regression"):
+            raise DatasetError(
+                f"{', '.join(self.datasets.specs)}: {len(examples.x)} annotated images with a "
+                f"usable category; accepted: at least {_FEWEST_EXAMPLES}",
+                field="dataset",
+            )
         if plan.form == "concepts":
             own = None
             if head is not None:
@@ -303,8 +326,15 @@ class _Lesson:
         if head is None:
             return np.zeros((0, dimension), dtype=np.float32), ()
         names = self.entry.class_names
-        found = [concept_vector(name, self.source) for name in names]
+        found = [concept_vector(name, self.source, smoothing=SMOOTHING) for name in names]
         missing = [name for name, vector in zip(names, found, strict=True) if vector is None]
+        if len(missing) == len(names):
+            raise DatasetError(
+                f"dataset own-classes: none of the {len(names)} class names has a vector in "
+                f"{self.plan.words}, such as {names[0]!r}; name the classes in words of it, or "
+                "take other words",
+                field="class-names",
+            )
         if missing:
             say(f"own classes without a word vector: {', '.join(missing)}")
         zero = np.zeros(dimension, dtype=np.float32)

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import torch
@@ -20,8 +20,14 @@ from torch.nn import functional
 from lavise.mapper import MapperWeights
 from lavise.progress import Track, silent
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Loss = Literal["cosine cross-entropy", "hinge", "cross-entropy"]
 HIDDEN: Final = 256
+SHARPENING: Final = 1 / 0.7
+"""Multiplies all logits once taught: concepts that are taught beside soft own logits are told
+apart best when the blend of their words is then made sharper (docs/method.md)."""
 _COSINE_TEMPERATURE: Final = 0.07
 _MARGIN: Final = 1.0
 
@@ -143,14 +149,15 @@ def train_concepts(
     n_taught = len(concepts) - n_own
     if n_taught == 0:
         none = np.zeros((0, 0), dtype=np.float32)
-        return MapperWeights("concepts", n_own, 0, W_own, b_own, none, none[0:0, 0], E, concepts)
+        W, b = SHARPENING * W_own, SHARPENING * b_own
+        return MapperWeights("concepts", n_own, 0, W, b, none, none.ravel(), E, concepts)
     torch.manual_seed(seed)
     mlp = _Mlp(channels, recipe.hidden, n_taught, recipe.dropout)
-    W_fixed, b_fixed = torch.from_numpy(np.ascontiguousarray(W_own)), torch.from_numpy(b_own)
+    # The own logits never change: computed once, they are only looked up while training.
+    own_logits = torch.from_numpy(examples.x @ W_own + b_own)
 
-    def loss(x: torch.Tensor, concept: torch.Tensor) -> torch.Tensor:
-        logits = torch.cat([x @ W_fixed + b_fixed, mlp(x)], dim=1)
-        return functional.cross_entropy(logits, concept)
+    def loss(x: torch.Tensor, some: torch.Tensor, concept: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(torch.cat([own_logits[some], mlp(x)], dim=1), concept)
 
     _fit(mlp, loss, examples, recipe, seed, track)
     W, b, W_second, b_second = mlp.folded()
@@ -158,10 +165,10 @@ def train_concepts(
         form="concepts",
         n_own=n_own,
         n_hidden=recipe.hidden,
-        W_first=np.concatenate([W_own, W], axis=1),
-        b_first=np.concatenate([b_own, b]),
-        W_second=W_second,
-        b_second=b_second,
+        W_first=np.concatenate([SHARPENING * W_own, W], axis=1),
+        b_first=np.concatenate([SHARPENING * b_own, b]),
+        W_second=SHARPENING * W_second,
+        b_second=SHARPENING * b_second,
         E=E,
         concepts=concepts,
     )
@@ -195,7 +202,7 @@ def train_regression(
     mlp = _Mlp(channels, hidden, dimension, recipe.dropout)
     words = functional.normalize(torch.from_numpy(E), dim=1)
 
-    def loss(x: torch.Tensor, concept: torch.Tensor) -> torch.Tensor:
+    def loss(x: torch.Tensor, _some: torch.Tensor, concept: torch.Tensor) -> torch.Tensor:
         cosine = functional.normalize(mlp(x), dim=1) @ words.T  # (B, K)
         if recipe.loss == "hinge":
             return hinge(cosine, concept)
@@ -225,14 +232,13 @@ def hinge(cosine: torch.Tensor, concept: torch.Tensor) -> torch.Tensor:
 
 def _fit(
     mlp: _Mlp,
-    loss: object,
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
     examples: Examples,
     recipe: Recipe,
     seed: int,
     track: Track,
 ) -> None:
-    """Runs the recipe and leaves the module in eval mode."""
-    assert callable(loss)  # noqa: S101 - for the type checker; only this module calls it
+    """Runs the recipe on a loss of (features, positions, concepts); ends in eval mode."""
     x, concept = torch.from_numpy(examples.x), torch.from_numpy(examples.concept)
     steps = max(1, len(x) // recipe.batch)
     optimiser = torch.optim.AdamW(
@@ -254,7 +260,7 @@ def _fit(
             if len(some) < 2:
                 continue  # BatchNorm has no variance of one example
             optimiser.zero_grad(set_to_none=True)
-            loss(x[some], concept[some]).backward()
+            loss(x[some], some, concept[some]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if schedule is not None:
                 schedule.step()

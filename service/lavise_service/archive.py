@@ -12,12 +12,14 @@ import os
 import re
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lavise.errors import BundleError, EnvironmentProblem, RequestError
+from lavise.bundle import MANIFEST, Bundle, open_bundle
+from lavise.errors import EnvironmentProblem, RequestError, SpecError
 
 HANDLER = "lavise_handler"
+_MODULES = (HANDLER, "lavise_request")
 # Where the bundle lies in the archive: apart, so that no file of it meets one of TorchServe's.
 BUNDLE_FOLDER = "bundle"
 _CONFIG = "model-config.yaml"
@@ -28,15 +30,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
 class WorkerConfig:
     """How TorchServe runs the workers of an archive.
 
-    The defaults favour a lone request: it waits 1 ms for company, the least that lets a full
-    queue be taken as one batch (with 0, TorchServe never takes more than two requests at once).
+    The defaults favour a lone request: it waits 1 ms for company, the least that there is, and
+    enough to take what has queued up behind a batch as the next one.
 
     Args:
         workers: Worker processes (on GPUs: spread over them).
         batch_size: Requests that go through the CNN together, at most.
-        max_batch_delay_ms: How long the first request of a batch waits for others.
+        max_batch_delay_ms: How long the first request of a batch waits for others. Not 0: that
+            is TorchServe's way to say 100.
         threads: Threads of ONNX Runtime per worker on the CPU; 0 leaves it to ONNX Runtime.
         response_timeout_s: A worker that is silent for longer is killed and started again.
+
+    Raises:
+        SpecError: If a number is too small.
     """
 
     workers: int = 1
@@ -44,6 +50,14 @@ class WorkerConfig:
     max_batch_delay_ms: int = 1
     threads: int = 0
     response_timeout_s: int = 120
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, least = getattr(self, field.name), 0 if field.name == "threads" else 1
+            if value < least:
+                raise SpecError(
+                    f"{field.name} is {value}; accepted: {least} or more", field=field.name
+                )
 
     def yaml(self) -> str:
         """Returns the ``model-config.yaml`` of TorchServe, with the handler's own section."""
@@ -70,7 +84,7 @@ def write_archive(
     The same bundle and settings give the same bytes.
 
     Args:
-        bundle: A bundle directory.
+        bundle: A bundle directory; it is verified first, and what else lies in it is left out.
         export_path: The model store; made where it is missing.
         name: The model's name at TorchServe's doors (``/predictions/NAME``).
         config: How TorchServe runs it.
@@ -79,7 +93,7 @@ def write_archive(
         The path of the archive.
 
     Raises:
-        BundleError: If ``bundle`` is not a bundle directory.
+        BundleError: If ``bundle`` is no bundle, or a damaged one.
         RequestError: If ``name`` holds characters that TorchServe does not accept.
         EnvironmentProblem: If the archive cannot be written (a full disk, no permission).
     """
@@ -89,15 +103,11 @@ def write_archive(
             "a letter or digit first",
             field="name",
         )
-    if not (bundle / "manifest.json").is_file():
-        raise BundleError(
-            f"{bundle} is not a bundle: it has no manifest.json. Make one with: lavise teach",
-            field=str(bundle),
-        )
+    opened = open_bundle(bundle)
     target = export_path / f"{name}.mar"
     try:
         export_path.mkdir(parents=True, exist_ok=True)
-        _write(bundle, target, name, config or WorkerConfig())
+        _write(opened, target, name, config or WorkerConfig())
     except OSError as problem:
         raise EnvironmentProblem(
             f"cannot write {target}: {problem.strerror or problem}. "
@@ -107,27 +117,27 @@ def write_archive(
     return target
 
 
-def _write(bundle: Path, target: Path, name: str, config: WorkerConfig) -> None:
-    handler = _handler_file()
+def _write(bundle: Bundle, target: Path, model: str, config: WorkerConfig) -> None:
+    modules = [_module_file(name) for name in _MODULES]
     manifest = {
         "runtime": "python",
         "model": {
-            "modelName": name,
-            "handler": handler.name,
+            "modelName": model,
+            "handler": f"{HANDLER}.py",
             "modelVersion": "1.0",
             "configFile": _CONFIG,
         },
         "archiverVersion": "1.0",
     }
-    descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{name}.", suffix=".part")
+    descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{model}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w") as archive:
             _add(archive, "MAR-INF/MANIFEST.json", json.dumps(manifest, indent=2).encode())
             _add(archive, _CONFIG, config.yaml().encode())
-            _add(archive, handler.name, handler.read_bytes())
-            for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
-                inside = f"{BUNDLE_FOLDER}/{path.relative_to(bundle).as_posix()}"
-                _add(archive, inside, path.read_bytes())
+            for module in modules:
+                _add(archive, module.name, module.read_bytes())
+            for name in sorted([MANIFEST, *bundle.manifest.files]):
+                _add(archive, f"{BUNDLE_FOLDER}/{name}", (bundle.path / name).read_bytes())
         Path(partial).chmod(0o644)
         Path(partial).replace(target)
     except BaseException:
@@ -142,11 +152,11 @@ def _add(archive: zipfile.ZipFile, inside: str, content: bytes) -> None:
     archive.writestr(info, content)
 
 
-def _handler_file() -> Path:
-    found = importlib.util.find_spec(HANDLER)
+def _module_file(name: str) -> Path:
+    found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
         raise EnvironmentProblem(
-            f"the module {HANDLER} is missing from this installation. Install lavise again",
-            field=HANDLER,
+            f"the module {name} is missing from this installation. Install lavise again",
+            field=name,
         )
     return Path(found.origin)

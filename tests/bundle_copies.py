@@ -1,0 +1,30 @@
+"""Bundles that differ from the tiny one in one respect."""
+
+import shutil
+from pathlib import Path
+
+from lavise.bundle import open_bundle, write_manifest
+from lavise.manifest import LayerEntry
+
+
+def without_catalog(bundle: Path, out: Path) -> Path:
+    """A copy of a bundle, as it was before it was described."""
+    shutil.copytree(bundle, out, ignore=shutil.ignore_patterns("catalog.*"))
+    manifest = open_bundle(bundle).manifest
+    write_manifest(out, manifest.model_copy(update={"catalogs": ()}))
+    return out
+
+
+def with_ceiling(bundle: Path, out: Path, layer: str, ceiling: float) -> Path:
+    """A copy of a bundle, one of whose layers saturates at a value."""
+    shutil.copytree(bundle, out)
+    manifest = open_bundle(bundle).manifest
+
+    def change(entry: LayerEntry) -> LayerEntry:
+        update = {"ceiling": ceiling} if entry.name == layer else {}
+        return entry.model_copy(update=update)
+
+    layers = tuple(map(change, manifest.cnn.layers))
+    cnn = manifest.cnn.model_copy(update={"layers": layers})
+    write_manifest(out, manifest.model_copy(update={"cnn": cnn}))
+    return out

@@ -1,0 +1,191 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lavise.graph_terms import FACTORISE_FROM, GRAPH_METHODS, group_shape
+from lavise.mapper import MapperWeights
+from lavise.runtime import open_session
+from lavise.teach.teaching import mapper_arrays
+from lavise.tensors import write_tensors
+from lavise.words_graph import build_words_graph, grouped_vocabulary
+from tests.oracle import MAPPER_KINDS, random_mapper, scores, unit_rows
+
+# What feature maps look like: a plain normal draw, behind ReLU6 and saturated, mostly zero, all
+# negative, and one with a filter that is zero everywhere.
+FLAVOURS = ("normal", "saturated", "sparse", "negative", "dead", "constant", "tiny")
+
+
+def draw_maps(rng: np.random.Generator, shape: tuple[int, ...], flavour: str) -> np.ndarray:
+    maps = rng.normal(size=shape)
+    if flavour == "saturated":
+        maps = np.clip(12 * maps, 0, 6)
+    elif flavour == "sparse":
+        maps = np.where(rng.random(shape) < 0.1, maps, 0)
+    elif flavour == "negative":
+        maps = -np.abs(maps)
+    elif flavour == "dead":
+        maps[:, 0] = 0
+    elif flavour == "constant":
+        maps[:] = 1.5
+    elif flavour == "tiny":
+        maps *= 1e-6
+    return maps.astype(np.float32)
+
+
+def session_of(
+    folder: Path,
+    mapper: MapperWeights,
+    vocabulary: np.ndarray,
+    shape: tuple[int, int, int],
+    method: str,
+) -> Any:
+    places = write_tensors(folder / "mapper.safetensors", mapper_arrays(mapper))
+    places |= write_tensors(
+        folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary)}
+    )
+    graph = build_words_graph(mapper, len(vocabulary), shape, method, places)
+    file = folder / "words.onnx"
+    file.write_bytes(graph.SerializeToString())
+    return open_session(file, device="cpu", threads=1)
+
+
+def run(
+    session: Any,
+    maps: np.ndarray,
+    filters: np.ndarray,
+    k: int,
+    n_words: int,
+    threshold: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    fed = {
+        "feature_map": maps,
+        "filters": filters,
+        "k": np.array([k]),
+        "k_groups": np.array([min(k, group_shape(n_words)[0])]),
+    }
+    if threshold is not None:
+        fed["threshold"] = threshold
+    ids, found, inactive = session.run(["word_ids", "scores", "inactive"], fed)
+    return ids, found, inactive
+
+
+def check_words(
+    ids: np.ndarray, found: np.ndarray, expected: np.ndarray, tolerance: float, k: int
+) -> None:
+    """The k best words by score: which of two equal ones comes first is open."""
+    assert ids.shape == found.shape == (k,)
+    assert len(set(ids.tolist())) == k
+    assert ids.min() >= 0
+    assert ids.max() < len(expected)
+    assert (np.diff(found) <= 0).all()
+    np.testing.assert_allclose(found, expected[ids], atol=tolerance)
+    np.testing.assert_allclose(found, np.sort(expected)[::-1][:k], atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", MAPPER_KINDS)
+@pytest.mark.parametrize("method", GRAPH_METHODS)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_graph_agrees_with_the_equations(
+    method: str, kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def size(name: str, low: int, high: int) -> int:
+        return data.draw(st.integers(low, high), name)
+
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
+    shape = (size("C", 1, 7), size("H", 1, 4), size("W", 1, 4))
+    B, V, D = size("B", 1, 3), size("V", 1, 40), size("D", 1, 6)
+    F = data.draw(st.sampled_from([1, 2, 5, FACTORISE_FROM - 1, FACTORISE_FROM]), "F")
+    k = size("k", 1, V)
+    flavour = data.draw(st.sampled_from(FLAVOURS), "maps")
+    mapper = random_mapper(rng, shape[0], D, kind)
+    vocabulary = unit_rows(rng.normal(size=(V, D))).astype(np.float32)
+    maps = draw_maps(rng, (B, *shape), flavour)
+    filters = rng.integers(0, shape[0], (B, F))
+    threshold = None
+    if method == "activation":
+        threshold = rng.normal(size=(B, F)).astype(np.float32)
+    folder = tmp_path_factory.mktemp("graph")
+
+    session = session_of(folder, mapper, vocabulary, shape, method)
+    ids, found, inactive = run(session, maps, filters, k, V, threshold)
+
+    known: dict[tuple[int, int, float], tuple[np.ndarray, float] | None] = {}
+    for b in range(B):
+        for row in range(F):
+            f, T = int(filters[b, row]), 0.0 if threshold is None else float(threshold[b, row])
+            if (b, f, T) not in known:
+                known[b, f, T] = scores(maps[b], f, mapper, vocabulary, method, T)
+            expected = known[b, f, T]
+            assert inactive[b, row] == (expected is None)
+            if expected is not None:
+                check_words(ids[b, row], found[b, row], *expected, k)
+
+
+@pytest.mark.parametrize("method", GRAPH_METHODS)
+def test_both_forms_of_attention_agree(method: str, tmp_path: Path) -> None:
+    """The same filters, once few and once many."""
+    rng = np.random.default_rng(0)
+    mapper = random_mapper(rng, 40, 8, "both")
+    vocabulary = unit_rows(rng.normal(size=(60, 8))).astype(np.float32)
+    maps = draw_maps(rng, (2, 40, 7, 7), "saturated")
+    session = session_of(tmp_path, mapper, vocabulary, (40, 7, 7), method)
+    filters = np.stack([rng.permutation(40) for _ in range(2)])
+    many = np.concatenate([filters] * 3, axis=1)
+    T = np.full(many.shape, 2.0, dtype=np.float32) if method == "activation" else None
+
+    _, few_scores, few_inactive = run(
+        session, maps, filters, 9, 60, None if T is None else T[:, :40]
+    )
+    _, many_scores, many_inactive = run(session, maps, many, 9, 60, T)
+
+    for start in (0, 40, 80):
+        np.testing.assert_allclose(many_scores[:, start : start + 40], few_scores, atol=1e-5)
+        np.testing.assert_array_equal(many_inactive[:, start : start + 40], few_inactive)
+
+
+@given(n_words=st.integers(1, 500_000))
+def test_groups_hold_all_words_and_little_more(n_words: int) -> None:
+    groups, size = group_shape(n_words)
+    assert n_words <= groups * size < n_words + size
+
+
+@pytest.mark.parametrize("n_words", [1, 2, 3, 4, 5, 7, 10, 17, 30])
+@pytest.mark.parametrize("dead", [False, True])
+def test_padding_is_never_an_answer(n_words: int, tmp_path: Path, *, dead: bool) -> None:
+    """Not even for k = V, where all words are worse than nothing or the mapper gives zero."""
+    rng = np.random.default_rng(n_words)
+    mapper = random_mapper(rng, 3, 2, "own")
+    mapper.E[:] = 0.0 if dead else (1.0, 0.0)
+    vocabulary = np.tile(np.array([-1.0, 0.0], dtype=np.float32), (n_words, 1))
+    session = session_of(tmp_path, mapper, vocabulary, (3, 2, 2), "attention")
+    maps = draw_maps(rng, (1, 3, 2, 2), "constant")
+
+    ids, found, _ = run(session, maps, np.array([[0]]), n_words, n_words)
+
+    assert sorted(ids[0, 0].tolist()) == list(range(n_words))
+    np.testing.assert_allclose(found, 0.0 if dead else -1.0, atol=1e-6)
+
+
+def test_ties_across_groups(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    mapper = random_mapper(rng, 3, 2, "own")
+    mapper.E[:] = (1.0, 0.0)
+    vocabulary = np.tile(np.eye(2, dtype=np.float32), (15, 1))  # every other word is right
+    session = session_of(tmp_path, mapper, vocabulary, (3, 2, 2), "attention")
+    maps = draw_maps(rng, (1, 3, 2, 2), "constant")
+    for k in (1, 7, 15, 16, 30):
+        ids, found, _ = run(session, maps, np.array([[1]]), k, 30)
+        check_words(ids[0, 0], found[0, 0], np.tile([1.0, 0.0], 15), 1e-6, k)
+
+
+def test_graph_is_small_whatever_the_weights(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    mapper = random_mapper(rng, 512, 50, "both")
+    vocabulary = unit_rows(rng.normal(size=(2000, 50))).astype(np.float32)
+    session_of(tmp_path, mapper, vocabulary, (512, 7, 7), "attention")
+    assert (tmp_path / "words.onnx").stat().st_size < 20_000
