@@ -37,7 +37,10 @@ EXCEEDED: Final = 0.005
 """P(A_f > T_f) over the cells of the probe set (paper, section 3.3; NetDissect)."""
 TOP_IMAGES: Final = 50
 """Images that a filter's words are voted by (docs/method.md)."""
-NULL_IMAGES: Final = 64
+NULL_IMAGES: Final = 256
+_NULL_BYTES: Final = 64 << 20
+_LARGEST: Final = 65504.0
+"""Of a 16-bit float."""
 _SHOWN_IMAGES: Final = 10
 BATCH: Final = 16
 
@@ -59,7 +62,9 @@ class LayerStatistics:
         self.activation = np.full((C, TOP_IMAGES), -np.inf, dtype=np.float32)
         self.image = np.full((C, TOP_IMAGES), -1, dtype=np.int64)
         self.attended = np.zeros((C, TOP_IMAGES, C), dtype=np.float16)
-        self.sample = np.zeros((NULL_IMAGES, C, layer.height * layer.width), dtype=np.float32)
+        N = layer.height * layer.width
+        kept = max(2 * TOP_IMAGES, min(NULL_IMAGES, _NULL_BYTES // (2 * C * N)))
+        self.sample = np.zeros((kept, C, N), dtype=np.float16)
 
     def update(self, maps: np.ndarray) -> None:
         """Takes in a batch.
@@ -73,9 +78,9 @@ class LayerStatistics:
         self._rank(cells)
         for i in range(n):  # reservoir sampling: every image is kept with the same chance
             seen = self.images + i
-            slot = seen if seen < NULL_IMAGES else int(self._rng.integers(seen + 1))
-            if slot < NULL_IMAGES:
-                self.sample[slot] = cells[i]
+            slot = seen if seen < len(self.sample) else int(self._rng.integers(seen + 1))
+            if slot < len(self.sample):
+                self.sample[slot] = np.clip(cells[i], -_LARGEST, _LARGEST)
         self.images += n
 
     def _rank(self, cells: np.ndarray) -> None:
@@ -93,27 +98,43 @@ class LayerStatistics:
         row, column = np.nonzero(~arriving)
         kept[row, order[row, column]] = True
         # Those that leave make room, in place, for those that arrive: nothing else moves.
-        leaves_row, leaves_column = np.nonzero(~kept)
+        leaves_column = np.nonzero(~kept)[1]
         comes_row, comes_column = np.nonzero(arriving)
         which = order[comes_row, comes_column] - TOP_IMAGES  # image in the batch
         filters = candidates[comes_row]
-        positive = activation[filters, which] > 0
+        by_image = np.argsort(which, kind="stable")
+        ends = np.searchsorted(which[by_image], np.arange(n + 1))
         for i in range(n):
-            some = np.flatnonzero((which == i) & positive)
+            some = by_image[ends[i] : ends[i + 1]]
+            some = some[activation[filters[some], i] > 0]
             if some.size == 0:
                 continue
-            rows = attention_rows(cells[i, filters[some]])  # (s, N)
-            features = rows @ cells[i].T  # (s, C)
-            np.clip(features, -65504, 65504, out=features)
             place = (filters[some], leaves_column[some])
-            self.attended[place] = features
+            self.attended[place] = _attended(cells[i], filters[some])
             self.activation[place] = activation[filters[some], i]
             self.image[place] = self.images + i
-        del leaves_row
 
     def thresholds(self) -> np.ndarray:
         """T_f for every filter, (C,) float32."""
         return self._histogram.quantile(1.0 - EXCEEDED)
+
+
+def _attended(cells: np.ndarray, filters: np.ndarray) -> np.ndarray:
+    """The attended features of some filters on one image.
+
+    Args:
+        cells: (C, N), its feature map.
+        filters: (F,) indices.
+
+    Returns:
+        (F, C) float16.
+    """
+    # Behind a ReLU most channels are zero on an image: they need neither product nor rounding.
+    live = np.flatnonzero(cells.any(axis=1))
+    features = attention_rows(cells[filters]) @ cells[live].T  # (F, live)
+    attended = np.zeros((filters.size, len(cells)), dtype=np.float16)
+    attended[:, live] = np.clip(features, -_LARGEST, _LARGEST).astype(np.float16)
+    return attended
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ mapped, all of them in one further pass.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,7 @@ from lavise.explanation import Explanation
 from lavise.graph_terms import FACTORISE_FROM, group_shape
 from lavise.masking import mask_images
 from lavise.options import DEFAULT_OPTIONS, ExplainOptions, check_options
-from lavise.runtime import Device, import_onnxruntime, open_session, resolve_device
+from lavise.runtime import Device, open_session, resolve_device, run_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from lavise.manifest import LayerEntry
 
 DEFAULT_MOST_ACTIVE: Final = 10
-N_PREDICTIONS: Final = 5
 _MAX_SCORES: Final = 1 << 26
 """Scores (filters x words) computed at once; 256 MiB."""
+_ANSWER: Final = ("word_ids", "scores", "inactive")
+_NO_LOGITS: Final = np.zeros(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ class Explainer:
         seen = [passed.host[f"mean_{layer.position}"][i]]
         if self._has_head:
             seen.append(passed.host["logits"][i])
-        if not all(np.isfinite(values).all() for values in seen):
+        # A sum is finite where its terms are, and one call: a request has few milliseconds.
+        if not all(math.isfinite(values.sum()) for values in seen):
             raise ImageError(
                 f"the CNN gives values that are not finite for image {i} on layer "
                 f"{layer.entry.name!r}: its weights are damaged, or overflow on this image",
@@ -202,22 +205,23 @@ class Explainer:
 
     def _pass(self, batch: np.ndarray, layers: set[str]) -> _Pass:
         """Runs the CNN once: feature maps stay on the device, the small rest comes to the host."""
-        binding = self._cnn.io_binding()
-        binding.bind_cpu_input("images", np.ascontiguousarray(batch))
-        names: list[str] = []
+        positions = [self._layers[name].position for name in layers]
+        maps = [f"map_{i}" for i in positions]
+        names = [*maps, *(f"{kind}_{i}" for i in positions for kind in ("peak", "mean"))]
         if self._has_head:
             names.append("logits")
-            binding.bind_output("logits", "cpu")
-        for name in layers:
-            i = self._layers[name].position
-            names += [f"map_{i}", f"peak_{i}", f"mean_{i}"]
-            binding.bind_output(f"map_{i}", self.device, self._device_id)
-            binding.bind_output(f"peak_{i}", "cpu")
-            binding.bind_output(f"mean_{i}", "cpu")
-        self._cnn.run_with_iobinding(binding)
-        values = dict(zip(names, binding.get_outputs(), strict=True))
-        maps = {n: v for n, v in values.items() if n.startswith("map_")}
-        return _Pass(maps, {n: v.numpy() for n, v in values.items() if n not in maps})
+        values = run_graph(
+            self._cnn,
+            {"images": batch},
+            names,
+            device=self.device,
+            device_id=self._device_id,
+            kept=maps,
+        )
+        n = len(maps)
+        return _Pass(
+            dict(zip(maps, values[:n], strict=True)), dict(zip(names[n:], values[n:], strict=True))
+        )
 
     def _choose(self, passed: _Pass, i: int, options: ExplainOptions) -> np.ndarray:
         """The filters to explain on one image, (F,) int64."""
@@ -267,8 +271,11 @@ class Explainer:
                 name, method, passed.map(self._layers[name], members), padded, k
             )
             for row, i in enumerate(members):
-                answer = _Answer.empty(chosen[i].size, k)
                 rows, n = active[i], active[i].size
+                if n == chosen[i].size:
+                    answers[i] = _Answer(ids[row, :n], scores[row, :n], inactive[row, :n])
+                    continue
+                answer = _Answer.empty(chosen[i].size, k)
                 answer.ids[rows], answer.scores[rows] = ids[row, :n], scores[row, :n]
                 answer.inactive[rows] = inactive[row, :n]
                 answers[i] = answer
@@ -278,7 +285,7 @@ class Explainer:
         self,
         layer: str,
         method: str,
-        feature_map: Any,  # noqa: ANN401 - an OrtValue, which has no types
+        feature_map: Any,  # noqa: ANN401 - what run_graph keeps
         filters: np.ndarray,
         k: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -293,23 +300,20 @@ class Explainer:
             empty = np.zeros((n_images, 0, k))
             return empty.astype(np.int64), empty.astype(np.float32), empty[:, :, 0] == 1
         session = self._session(layer, method)
+        inputs = {
+            "feature_map": feature_map,
+            "k": np.array([k]),
+            "k_groups": np.array([min(k, self._groups)]),
+        }
         parts = []
         for start in range(0, n_filters, step):
-            some = np.ascontiguousarray(filters[:, start : start + step])
-            binding = session.io_binding()
-            binding.bind_ortvalue_input("feature_map", feature_map)
-            binding.bind_cpu_input("filters", some)
-            binding.bind_cpu_input("k", np.array([k]))
-            binding.bind_cpu_input("k_groups", np.array([min(k, self._groups)]))
+            inputs["filters"] = filters[:, start : start + step]
             if method == "activation":
                 catalog = self._layers[layer].catalog
                 assert catalog is not None  # noqa: S101 - validate() saw to it
-                cut = catalog.cut(some, self._layers[layer].entry.ceiling)
-                binding.bind_cpu_input("threshold", cut)
-            for name in ("word_ids", "scores", "inactive"):
-                binding.bind_output(name, "cpu")
-            session.run_with_iobinding(binding)
-            parts.append([value.numpy() for value in binding.get_outputs()])
+                ceiling = self._layers[layer].entry.ceiling
+                inputs["threshold"] = catalog.cut(inputs["filters"], ceiling)
+            parts.append(run_graph(session, inputs, _ANSWER, device=self.device))
         if len(parts) == 1:
             ids, scores, inactive = parts[0]
         else:
@@ -322,7 +326,7 @@ class Explainer:
         """Explains each filter by the image masked to where it exceeds T_f: one CNN pass each."""
         catalog = self._layers[layer].catalog
         assert catalog is not None  # noqa: S101 - validate() saw to it
-        maps = passed.map(self._layers[layer], [i]).numpy()[0, filters]  # (F, H, W)
+        maps = _on_host(passed.map(self._layers[layer], [i]))[0, filters]  # (F, H, W)
         cut = catalog.cut(filters, self._layers[layer].entry.ceiling)
         masked, kept = mask_images(image, maps, cut)
         answer = _Answer.empty(filters.size, k)
@@ -362,7 +366,6 @@ class Explainer:
             threshold = layer.catalog.threshold[filters]
             peak = passed.host[f"peak_{layer.position}"][i, filters]
             qualified = layer.catalog.qualified(filters, peak, layer.entry.ceiling)
-        labels, probabilities = passed.predictions(i)
         return Explanation(
             layer=layer.entry.name,
             filters=filters,
@@ -372,8 +375,7 @@ class Explainer:
             inactive=answer.inactive,
             word_ids=answer.ids[:, : options.top_k],
             scores=answer.scores[:, : options.top_k],
-            label_ids=labels,
-            probabilities=probabilities,
+            logits=passed.host["logits"][i] if self._has_head else _NO_LOGITS,
             explainer=self,
         )
 
@@ -397,32 +399,23 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Pass:
-    """One run of cnn.onnx: maps as device values by name, the rest as host arrays."""
+    """One run of cnn.onnx: maps as run_graph keeps them, by name; the rest as host arrays."""
 
     maps: dict[str, Any]
     host: dict[str, np.ndarray]
 
-    def map(self, layer: _Layer, members: Sequence[int]) -> Any:  # noqa: ANN401 - an OrtValue
-        """The feature map (B, C, H, W) of some images of the batch, as a device value."""
+    def map(self, layer: _Layer, members: Sequence[int]) -> Any:  # noqa: ANN401 - see maps
+        """The feature map (B, C, H, W) of some images of the batch, for run_graph."""
         value = self.maps[f"map_{layer.position}"]
-        if len(members) == value.shape()[0]:
+        if len(members) == len(self.host[f"mean_{layer.position}"]):
             return value
-        runtime = import_onnxruntime()
-        some = np.ascontiguousarray(value.numpy()[list(members)])
-        return runtime.OrtValue.ortvalue_from_numpy(some)
+        return _on_host(value)[list(members)]
 
     def activation(self, layer: _Layer) -> np.ndarray:
         """(B, C): max over space, or mean where the layer saturates."""
         kind = "peak" if layer.entry.ceiling is None else "mean"
         return self.host[f"{kind}_{layer.position}"]
 
-    def predictions(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """The head's most probable classes of an image and their probabilities."""
-        if "logits" not in self.host:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        logits = self.host["logits"][i]
-        n = min(N_PREDICTIONS, logits.size)
-        best = np.argpartition(-logits, n - 1)[:n]
-        best = best[np.argsort(-logits[best], kind="stable")]
-        exponentials = np.exp(logits - logits.max())
-        return best, exponentials[best] / exponentials.sum()
+
+def _on_host(value: Any) -> np.ndarray:  # noqa: ANN401 - what run_graph keeps
+    return value if isinstance(value, np.ndarray) else np.asarray(value.numpy())

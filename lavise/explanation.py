@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from lavise.explainer import Explainer
+
+N_PREDICTIONS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,7 @@ class Explanation:
         inactive: (F,) whether there is nothing to attend to; such a filter has no words.
         word_ids: (F, k) positions in the vocabulary, best first.
         scores: (F, k) cosines.
-        label_ids: Positions in the CNN's class names, most probable first; empty without a head.
-        probabilities: Of the labels.
+        logits: (K,) of the CNN's own head; empty without one.
         explainer: What made it, for names and catalog entries.
     """
 
@@ -37,8 +38,7 @@ class Explanation:
     inactive: np.ndarray
     word_ids: np.ndarray
     scores: np.ndarray
-    label_ids: np.ndarray
-    probabilities: np.ndarray
+    logits: np.ndarray
     explainer: Explainer
 
     def words(self, row: int) -> list[tuple[str, float]]:
@@ -50,7 +50,14 @@ class Explanation:
         return [(vocabulary[i], score) for i, score in pairs]
 
     def predictions(self) -> list[tuple[str, float]]:
-        """The CNN's own labels with their probabilities, most probable first."""
+        """The CNN's own labels with their probabilities, most probable first; at most 5."""
+        if self.logits.size == 0:
+            return []
+        n = min(N_PREDICTIONS, self.logits.size)
+        best = np.argpartition(-self.logits, n - 1)[:n]
+        best = best[np.argsort(-self.logits[best], kind="stable")]
+        exponentials = np.exp(self.logits - self.logits[best[0]])
+        probabilities = exponentials[best] / exponentials.sum()
         names = self.explainer.class_names
-        pairs = zip(self.label_ids.tolist(), self.probabilities.tolist(), strict=True)
+        pairs = zip(best.tolist(), probabilities.tolist(), strict=True)
         return [(names[i] if i < len(names) else f"class {i}", p) for i, p in pairs]

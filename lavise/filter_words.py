@@ -3,10 +3,11 @@
 Votes: each top image gives softmax(cosine / 0.05) over the vocabulary for the filter's attended
 feature there; a filter's share of a word is the mean over its top images.
 
-Verdict: a filter that stands for something agrees with itself about its words over its top images
-more than it does over images drawn at random. Statistic: the largest share. Null: the same
-statistic of the same filters over random images of the probe set, pooled over the layer. The
-p-values are corrected by Benjamini and Hochberg over the layer; `described` at q <= 0.05.
+Verdict: the words of a filter that stands for something differ from the words of everything, over
+its top images, by more than they do over images drawn at random. Statistic: the Kullback-Leibler
+divergence of the filter's shares from the mean shares over random images of the probe set. Null:
+the same statistic of the same filters over as many random images, pooled over the layer. The
+p-values are corrected by Benjamini and Hochberg over the layer; ``described`` at q <= 0.05.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 VOTE_TEMPERATURE: Final = 0.05
 N_WORDS: Final = 10
 _LEVEL: Final = 0.05
-_NULL_DRAWS: Final = 8
-_FILTERS_AT_ONCE: Final = 8
+_NULL_DRAWS: Final = 10
+_NULL_FILTERS: Final = 128
+_FILTERS_AT_ONCE: Final = 16
 _FEWEST_IMAGES: Final = 5
+_TOP_SHARE: Final = 4
+"""Of a small probe set only the best quarter of the images votes: the rest are not its top."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class FilterWords:
 
     Attributes:
         words: For each filter (word id, share), best first.
-        statistic: (C,) the largest share.
+        statistic: (C,) divergence from what is said of random images, nats.
         q_value: (C,).
         verdict: C verdicts.
     """
@@ -71,30 +75,40 @@ def describe(
         Words, statistics and verdicts.
     """
     C = len(found.activation)
+    used = _used(found)
+    counts = used.sum(axis=1)
+    background, null = _null_model(mapper, vocabulary, found, counts, seed, track)
     words: list[list[tuple[int, float]]] = []
     statistic = np.zeros(C)
-    counts = np.zeros(C, dtype=np.int64)
-    for f in track(range(C), "filter words", C):
-        seen = found.image[f] >= 0
-        counts[f] = seen.sum()
-        if not counts[f]:
-            words.append([])
-            continue
-        shares = votes(mapper, found.attended[f, seen].astype(np.float32), vocabulary).mean(axis=0)
-        statistic[f] = shares.max()
-        best = np.argpartition(-shares, min(N_WORDS, shares.size) - 1)[:N_WORDS]
-        best = best[np.argsort(-shares[best], kind="stable")]
-        words.append([(int(i), float(shares[i])) for i in best])
-    null = _null_statistics(mapper, vocabulary, found, counts, seed, track)
-    p_value = _p_values(statistic, null)
+    for start in track(range(0, C, _FILTERS_AT_ONCE), "filter words", -(-C // _FILTERS_AT_ONCE)):
+        some = slice(start, start + _FILTERS_AT_ONCE)
+        seen = used[some]
+        given = votes(mapper, found.attended[some][seen].astype(np.float32), vocabulary)
+        ends = np.cumsum(seen.sum(axis=1))
+        for f, one in enumerate(np.split(given, ends[:-1]), start):
+            if not len(one):
+                words.append([])
+                continue
+            shares = one.mean(axis=0)
+            statistic[f] = _divergence(shares, background)
+            best = np.argpartition(-shares, min(N_WORDS, shares.size) - 1)[:N_WORDS]
+            best = best[np.argsort(-shares[best], kind="stable")]
+            words.append([(int(i), float(shares[i])) for i in best])
     testable = counts >= _FEWEST_IMAGES
     q_value = np.ones(C)
-    if testable.any():
-        q_value[testable] = stats.false_discovery_control(p_value[testable], method="bh")
+    if testable.any() and null.size:
+        p_value = _p_values(statistic[testable], null)
+        q_value[testable] = stats.false_discovery_control(p_value, method="bh")
     verdict: list[Verdict] = [
         "described" if q <= _LEVEL else "uninterpretable" for q in q_value.tolist()
     ]
     return FilterWords(words, statistic, q_value, verdict)
+
+
+def _used(found: LayerStatistics) -> np.ndarray:
+    """Which of a filter's stored images vote, (C, p): at most a quarter of the probe set."""
+    order = np.argsort(np.argsort(-found.activation, axis=1, kind="stable"), axis=1)
+    return np.asarray((found.image >= 0) & (order < max(1, found.images // _TOP_SHARE)))
 
 
 def votes(mapper: MapperWeights, features: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
@@ -116,35 +130,47 @@ def votes(mapper: MapperWeights, features: np.ndarray, vocabulary: np.ndarray) -
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def _null_statistics(
+def _null_model(
     mapper: MapperWeights,
     vocabulary: np.ndarray,
     found: LayerStatistics,
     counts: np.ndarray,
     seed: int,
     track: Track,
-) -> np.ndarray:
-    """The statistic of some filters over random images, as many as their top images."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """What filters say of random images.
+
+    Returns:
+        The mean shares (V,), and the statistic of some filters over random images, as many as
+        each one's top images.
+    """
     rng = np.random.default_rng(seed)
     sample = found.sample[: found.images]  # (m, C, N)
     alive = np.flatnonzero(counts >= _FEWEST_IMAGES)
-    if alive.size == 0:
-        return np.zeros(0)
-    some = rng.choice(alive, size=min(alive.size, 160), replace=False)
-    values = []
+    some = rng.choice(alive, size=min(alive.size, _NULL_FILTERS), replace=False)
+    said = []
     for f in track(some, "null model", len(some)):
-        rows = attention_rows(sample[:, f])  # (m, N)
+        rows = attention_rows(sample[:, f].astype(np.float32))  # (m, N)
         active = np.flatnonzero(rows.sum(axis=1) > 0)
-        if active.size < _FEWEST_IMAGES:
-            continue
-        features = np.einsum("mn,mcn->mc", rows[active], sample[active])
-        shares = votes(mapper, features.astype(np.float32), vocabulary)
+        features = [rows[i] @ sample[i].T.astype(np.float32) for i in active]
+        # With fewer random images than top images the two could not be compared.
+        if len(features) >= counts[f]:
+            said.append((votes(mapper, np.stack(features), vocabulary), int(counts[f])))
+    if not said:
+        return np.full(len(vocabulary), 1 / len(vocabulary)), np.zeros(0)
+    background = np.mean([shares.mean(axis=0) for shares, _ in said], axis=0)
+    null = []
+    for shares, n in said:
         for _ in range(_NULL_DRAWS):
-            # With replacement: most of a small sample, drawn without, is the same every time,
-            # and a null that hardly varies finds meaning in chance.
-            drawn = rng.integers(active.size, size=counts[f])
-            values.append(shares[drawn].mean(axis=0).max())
-    return np.array(values)
+            drawn = rng.choice(len(shares), size=n, replace=False)
+            null.append(_divergence(shares[drawn].mean(axis=0), background))
+    return background, np.array(null)
+
+
+def _divergence(shares: np.ndarray, background: np.ndarray) -> float:
+    """Kullback-Leibler divergence of two distributions over words, in nats."""
+    tiny = 1e-12
+    return float(np.sum(shares * np.log((shares + tiny) / (background + tiny))))
 
 
 def _p_values(statistic: np.ndarray, null: np.ndarray) -> np.ndarray:

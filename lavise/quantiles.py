@@ -31,10 +31,9 @@ class CellHistogram:
     """
 
     def __init__(self, channels: int) -> None:
-        self._counts = np.zeros(channels * _BINS, dtype=np.int64)
+        self._counts = np.zeros((channels, _BINS), dtype=np.int64)
         self._highest = np.zeros(channels, dtype=np.float32)
         self._n_highest = np.zeros(channels, dtype=np.int64)
-        self._offset = (np.arange(channels, dtype=np.int32) * _BINS)[:, None]
 
     def update(self, cells: np.ndarray) -> None:
         """Counts a batch.
@@ -42,12 +41,16 @@ class CellHistogram:
         Args:
             cells: (B, C, N) float32, finite; values of 0 and less, and up to 2^-24, count as 0.
         """
+        n_images, channels, n_cells = cells.shape
         values = np.ascontiguousarray(cells, dtype=np.float32)
-        bins = values.view(np.int32) >> _SHIFT  # the sign makes negatives negative
+        # Behind a ReLU most cells are 0, which need no bin of their own.
+        above = np.flatnonzero(values >= 2.0**_LOWEST)
+        channel = above // n_cells % channels
+        bins = values.ravel()[above].view(np.int32) >> _SHIFT
         bins -= _BASE - 1
-        np.clip(bins, 0, _BINS - 1, out=bins)
-        bins += self._offset
-        self._counts += np.bincount(bins.ravel(), minlength=self._counts.size)
+        np.minimum(bins, _BINS - 1, out=bins)
+        np.add.at(self._counts, (channel, bins), 1)
+        self._counts[:, 0] += n_images * n_cells - np.bincount(channel, minlength=channels)
         highest = np.maximum(self._highest, values.max(axis=(0, 2)))
         self._n_highest[highest > self._highest] = 0
         self._n_highest += (values == highest[:, None]).sum(axis=(0, 2))
@@ -62,10 +65,9 @@ class CellHistogram:
         Returns:
             (C,) float32: 0 where the quantile is not positive; never above the largest value.
         """
-        counts = self._counts.reshape(-1, _BINS)
-        total = counts.sum(axis=1)
+        total = self._counts.sum(axis=1)
         rank = np.maximum(np.ceil(q * total), 1)
-        place = (np.cumsum(counts, axis=1) >= rank[:, None]).argmax(axis=1)
+        place = (np.cumsum(self._counts, axis=1) >= rank[:, None]).argmax(axis=1)
         middle = ((place + _BASE - 1) << _SHIFT) + (1 << (_SHIFT - 1))
         value = np.minimum(middle.astype(np.int32).view(np.float32), self._highest)
         # The largest value is known exactly, and how often it came: ceilings such as 6 stay 6.

@@ -150,7 +150,7 @@ def restrict(words: WordVectors, vocabulary: str, *, taught: Sequence[str] = ())
             frequent words), ``all``, or ``file:PATH`` (UTF-8, one word or name a line; a name of
             several words gets the mean of their vectors; what has no vector is listed in
             ``missing``).
-        taught: Names of categories and own classes: whatever a mapper was taught to say belongs into
+        taught: Names of categories and own classes: what a mapper was taught to say belongs into
             ``concrete-nouns``, also where it is rare (giraffe) or mostly something else (book).
 
     Returns:

@@ -50,3 +50,8 @@ def tiny_bundle(
         torch.set_num_threads(threads)
     make_catalog(open_bundle(out), folder_probe(tiny_pictures, INPUT_SIZE), device="cpu")
     return out
+
+
+@pytest.fixture(scope="session")
+def tomato(tiny_pictures: Path) -> Path:
+    return tiny_pictures / "tomato" / "00.png"

@@ -51,5 +51,6 @@ def _options(
 def main() -> None:
     """Runs the command line; a signal to end runs every clean-up on the way out."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end_by_signal)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end_by_signal)
     app()

@@ -23,12 +23,12 @@ _AT_ONCE: Final = 16
 
 def explain(
     bundle: BundleFolder,
-    images: Annotated[list[Path], typer.Argument(help="Images to explain.", metavar="IMAGE...")],
+    images: Annotated[list[Path], typer.Argument(help="Images to explain.", metavar="IMAGE")],
     *,
     layer: Layer = "",
     filters: Filters = None,
     most_active: Annotated[
-        int | None, typer.Option(help="That many filters, most active first.  [default: 10]")
+        int | None, typer.Option(help="That many filters, most active first.", show_default="10")
     ] = None,
     all_filters: Annotated[
         bool, typer.Option("--all-filters", help="Every filter of the layer.")

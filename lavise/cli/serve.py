@@ -27,7 +27,7 @@ def serve(
     model_store: Annotated[
         Path | None,
         typer.Option(
-            help="Serve every .mar file of this folder.  [default: model_store]", metavar="DIR"
+            help="Serve every .mar file of this folder.", metavar="DIR", show_default="model_store"
         ),
     ] = None,
     port: Annotated[int, _port("REST.")] = 8080,

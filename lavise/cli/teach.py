@@ -30,9 +30,9 @@ def teach(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            help="own-classes[:DIR], demo or folder:DIR; repeatable.  "
-            "[default: own-classes and demo]",
+            help="own-classes[:DIR], demo or folder:DIR; repeatable.",
             metavar="SPEC",
+            show_default="own-classes and demo",
         ),
     ] = None,
     mapper: Annotated[

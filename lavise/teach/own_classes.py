@@ -91,8 +91,10 @@ def _linear_of(
         W = weights[node.input[1]]
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         W = W if attributes.get("transB", 0) else W.T
-        b = weights.get(node.input[2]) if len(node.input) > 2 else None
-        return Head(W, b if b is not None else np.zeros(len(W), dtype=np.float32))
+        b = np.zeros(1, dtype=np.float32)
+        if len(node.input) > 2:
+            b = weights.get(node.input[2], b)
+        return Head(W, np.broadcast_to(b.ravel(), len(W)))  # a row, a column, or one for all
     if node.op_type == "MatMul" and node.input[1] in weights:
         W = weights[node.input[1]].T
         return Head(W, np.zeros(len(W), dtype=np.float32))

@@ -30,6 +30,8 @@ SHARPENING: Final = 1 / 0.7
 apart best when the blend of their words is then made sharper (docs/method.md)."""
 _COSINE_TEMPERATURE: Final = 0.07
 _MARGIN: Final = 1.0
+_SMALLEST_BATCH: Final = 16
+_FEWEST_STEPS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Recipe:
         epochs: Passes over the examples.
         learning_rate: Adam's; the peak of one cycle when ``one_cycle``.
         one_cycle: Whether the rate rises and falls (Smith, 2018) instead of staying.
-        batch: Examples a step.
+        batch: Examples a step; fewer where there are few.
         hidden: Hidden units; for ``regression`` the number of channels when 0, as in the paper.
         dropout: Of hidden units.
         weight_decay: Decoupled.
@@ -240,7 +242,9 @@ def _fit(
 ) -> None:
     """Runs the recipe on a loss of (features, positions, concepts); ends in eval mode."""
     x, concept = torch.from_numpy(examples.x), torch.from_numpy(examples.concept)
-    steps = max(1, len(x) // recipe.batch)
+    # A few hundred examples make a few steps an epoch with large batches, and teach nothing.
+    batch = min(recipe.batch, max(_SMALLEST_BATCH, len(x) // _FEWEST_STEPS))
+    steps = max(1, len(x) // batch)
     optimiser = torch.optim.AdamW(
         mlp.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -256,7 +260,7 @@ def _fit(
     for _ in track(range(recipe.epochs), "mapper", recipe.epochs):
         order = torch.randperm(len(x), generator=generator)
         for step in range(steps):
-            some = order[step * recipe.batch : (step + 1) * recipe.batch]
+            some = order[step * batch : (step + 1) * batch]
             if len(some) < 2:
                 continue  # BatchNorm has no variance of one example
             optimiser.zero_grad(set_to_none=True)

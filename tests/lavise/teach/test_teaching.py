@@ -1,0 +1,397 @@
+"""Whole teachings, from pictures to a bundle that answers; the CNN is a graph, which is fast."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lavise.bundle import Bundle, open_bundle
+from lavise.catalog import load_mapper, vocabulary_vectors
+from lavise.cnn import TargetCnn, load_cnn
+from lavise.errors import DatasetError, EnvironmentProblem, ImageError, SpecError
+from lavise.explainer import Explainer
+from lavise.graph_terms import GRAPH_METHODS
+from lavise.images import list_images, prepare
+from lavise.mapper import Form
+from lavise.options import ExplainOptions
+from lavise.teach.teaching import Plan, mapper_arrays, teach
+from lavise.teach.training import CONCEPTS_RECIPE, REGRESSION_RECIPE, Recipe
+from lavise.tensors import read_tensors, write_tensors
+from tests.full_disk import no_file_over
+from tests.oracle import MAPPER_KINDS, random_mapper
+from tests.tiny_cnn import COLOURS, INPUT_SIZE, TinyCnn, picture
+
+CLASSES = TinyCnn.class_names
+
+
+@pytest.fixture(scope="session")
+def graph(tmp_path_factory: pytest.TempPathFactory, tiny_pictures: Path) -> tuple[Path, list[str]]:
+    """The tiny CNN as an ONNX file that takes normalised pixels, and the names of its layers."""
+    path = tmp_path_factory.mktemp("graph") / "tiny.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(
+            trained(TinyCnn().eval(), tiny_pictures),
+            (torch.zeros(2, 3, INPUT_SIZE, INPUT_SIZE),),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
+        )
+    assert program is not None
+    program.save(path)
+    nodes = program.model_proto.graph.node
+    return path, [node.output[0] for node in nodes if node.op_type == "Relu"]
+
+
+def trained(cnn: TinyCnn, pictures: Path) -> TinyCnn:
+    """Fits the head to its four classes, by least squares."""
+    files = [file for name in CLASSES for file in list_images(pictures / name)]
+    pixels = np.stack([prepare(file.read_bytes(), INPUT_SIZE) for file in files])
+    images = torch.from_numpy((pixels.astype(np.float32) - 127) / 128).permute(0, 3, 1, 2)
+    wanted = np.eye(4)[[CLASSES.index(file.parent.name) for file in files]]
+    with torch.no_grad():
+        features = cnn.body(cnn.stem(images)).mean((2, 3)).double().numpy()
+        design = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+        fitted = np.linalg.lstsq(design, 10 * wanted, rcond=1e-6)[0]  # (13, 4)
+        cnn.head.weight.copy_(torch.from_numpy(fitted[:-1].T))
+        cnn.head.bias.copy_(torch.from_numpy(fitted[-1]))
+        assert np.mean(cnn(images).argmax(1).numpy() == wanted.argmax(1)) > 0.9
+    return cnn
+
+
+@pytest.fixture(scope="session")
+def open_cnn(graph: tuple[Path, list[str]]) -> Callable[..., TargetCnn]:
+    def opened(names: tuple[str, ...] = CLASSES) -> TargetCnn:
+        mean, std = TinyCnn.mean, TinyCnn.std
+        return load_cnn(f"onnx:{graph[0]}", class_names=names, mean=mean, std=std)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def body(graph: tuple[Path, list[str]]) -> str:
+    """The layer that feeds the head."""
+    return graph[1][1]
+
+
+@pytest.fixture(scope="session")
+def stem(graph: tuple[Path, list[str]]) -> str:
+    return graph[1][0]
+
+
+@pytest.fixture
+def plan(body: str, tiny_words: Path, tiny_pictures: Path) -> Plan:
+    return Plan(
+        datasets=(f"folder:{tiny_pictures}",),
+        layers=(body,),
+        words=f"file:{tiny_words}",
+        vocabulary="all",
+    )
+
+
+def changed(plan: Plan, **changes: object) -> Plan:
+    return replace(plan, **changes)  # type: ignore[arg-type]
+
+
+def recipe_of(form: Form) -> Recipe:
+    """The form's own, for longer: there are few pictures, and a CNN of few channels."""
+    if form == "concepts":
+        return replace(CONCEPTS_RECIPE, epochs=60)
+    return replace(REGRESSION_RECIPE, epochs=150, learning_rate=1e-2, hidden=64)
+
+
+def right_words(bundle: Bundle, categories: tuple[str, ...]) -> float:
+    """Share of new pictures whose colour is the first word, whole images pooled."""
+    explainer = Explainer(bundle, device="cpu", threads=1)
+    options = ExplainOptions(filters=(0,), top_k=1, method="original")
+    hits = []
+    for category in categories:
+        for seed in range(900, 910):
+            image = prepare(encoded(picture(COLOURS[category], seed)), INPUT_SIZE)
+            [got] = explainer.explain([image], options)
+            hits.append(got.words(0)[0][0] == category)
+    return float(np.mean(hits))
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["concepts", "regression"])
+def test_a_folder_is_learned(
+    form: Form, plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    learned = changed(plan, form=form, name="x", recipe=recipe_of(form))
+    bundle = teach(open_cnn(), learned, tmp_path / "bundle")
+
+    [entry] = bundle.manifest.mappers
+    assert entry.form == form
+    assert entry.n_own == 0
+    assert set(entry.concepts) == set(COLOURS)
+    assert entry.datasets == plan.datasets
+    assert bundle.manifest.name == "x"
+    assert bundle.manifest.vocabulary.size == len(bundle.words()) == 16
+    assert bundle.manifest.vocabulary.dimension == 8
+    assert entry.metrics["examples"] == 8  # every tenth of 72 pictures
+    # Chance is 1 of 16 for the best and 5 of 16 for the five best.
+    assert entry.metrics["recall@5"] >= 0.7
+    assert right_words(bundle, tuple(COLOURS)) >= 0.5
+
+
+@pytest.mark.parametrize("form", ["concepts", "regression"])
+def test_own_classes_are_learned_without_annotation(
+    form: Form,
+    plan: Plan,
+    open_cnn: Callable[..., TargetCnn],
+    tiny_pictures: Path,
+    tmp_path: Path,
+) -> None:
+    datasets = (f"own-classes:{tiny_pictures}",)
+    own = changed(plan, datasets=datasets, form=form, recipe=recipe_of(form))
+    bundle = teach(open_cnn(), own, tmp_path / "bundle")
+    [entry] = bundle.manifest.mappers
+    assert entry.concepts == CLASSES
+    assert entry.metrics == {}
+    assert right_words(bundle, CLASSES) >= 0.6
+
+
+def test_own_classes_alone_teach_nothing_else(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    """Scenes only show how features spread: what is in them is not taught."""
+    alone = changed(plan, datasets=("own-classes",), demo_scenes=20)
+    bundle = teach(open_cnn(), alone, tmp_path / "bundle")
+    [entry] = bundle.manifest.mappers
+    assert entry.concepts == CLASSES
+    assert (entry.n_own, entry.n_hidden) == (4, 0)
+
+
+def test_the_union_of_all_sources(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tiny_pictures: Path, tmp_path: Path
+) -> None:
+    union = changed(plan, datasets=("own-classes", f"folder:{tiny_pictures}"))
+    bundle = teach(open_cnn(), union, tmp_path / "bundle")
+    [entry] = bundle.manifest.mappers
+    assert entry.n_own == 4
+    assert entry.n_hidden > 0
+    assert entry.concepts[:4] == CLASSES
+    assert set(entry.concepts[4:]) == set(COLOURS)
+    assert right_words(bundle, ("night", "snow")) >= 0.5  # no classes of the head
+
+
+def test_demo_scenes_are_learned(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    demo = changed(
+        plan, datasets=("demo",), demo_scenes=90, words="glove-50d", vocabulary="concrete-nouns"
+    )
+    bundle = teach(open_cnn(), demo, tmp_path / "bundle")
+    [entry] = bundle.manifest.mappers
+    assert len(entry.concepts) > 100
+    assert entry.metrics["examples"] > 0
+    assert set(entry.concepts) & set(bundle.words())
+    np.testing.assert_allclose(np.linalg.norm(vocabulary_vectors(bundle), axis=1), 1, atol=1e-5)
+
+
+def test_several_layers_have_a_mapper_each(
+    plan: Plan, stem: str, body: str, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    bundle = teach(open_cnn(), changed(plan, layers=(stem, body)), tmp_path / "bundle")
+    assert [entry.layer for entry in bundle.manifest.mappers] == [stem, body]
+    widths = [load_mapper(bundle, entry).W_first.shape[0] for entry in bundle.manifest.mappers]
+    assert widths == [8, 12]
+    explainer = Explainer(bundle, device="cpu", threads=1)
+    for layer in (stem, body):
+        for method in GRAPH_METHODS:
+            if method != "activation":
+                image = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), dtype=np.uint8)
+                explainer.explain([image], ExplainOptions(layer=layer, method=method))
+
+
+def test_the_same_seed_makes_the_same_bundle(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    first = teach(open_cnn(), plan, tmp_path / "bundle")
+    again = teach(open_cnn(), plan, tmp_path / "bundle")
+    other = teach(open_cnn(), changed(plan, seed=1), tmp_path / "bundle")
+    assert first.digest == again.digest != other.digest
+
+
+def test_what_has_no_word_is_told(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tiny_pictures: Path, tmp_path: Path
+) -> None:
+    pictures = Path(shutil.copytree(tiny_pictures, tmp_path / "pictures"))
+    (pictures / "lemon").rename(pictures / "xyzzy")
+    told: list[str] = []
+    names = ("tomato", "plugh", "ocean", "lemon")
+    both = changed(plan, datasets=(f"folder:{pictures}", "own-classes"))
+    bundle = teach(open_cnn(names), both, tmp_path / "bundle", say=told.append)
+    assert any("xyzzy" in line for line in told)
+    assert any("plugh" in line for line in told)
+    mapper = load_mapper(bundle, bundle.manifest.mappers[0])
+    assert "xyzzy" not in mapper.concepts
+    assert not mapper.E[mapper.concepts.index("plugh")].any()
+
+
+def test_the_only_picture_of_a_category_is_taught(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    """Not held out, though it comes first."""
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        picture(colour, number).save(tmp_path / "few" / name / "0.png")
+    bundle = teach(
+        open_cnn(), changed(plan, datasets=(f"folder:{tmp_path / 'few'}",)), tmp_path / "bundle"
+    )
+    [entry] = bundle.manifest.mappers
+    assert set(entry.concepts) == set(COLOURS)
+    assert entry.metrics == {}
+
+
+class Wrong:
+    """What may be wrong with a plan, made beside the pictures."""
+
+    def __init__(self, folder: Path, pictures: Path) -> None:
+        self.folder, self.pictures = folder, pictures
+
+    def one_picture(self) -> str:
+        (self.folder / "one" / "lemon").mkdir(parents=True)
+        shutil.copy(self.pictures / "lemon" / "00.png", self.folder / "one" / "lemon")
+        return f"folder:{self.folder / 'one'}"
+
+    def no_words(self) -> str:
+        (self.folder / "odd" / "xyzzy").mkdir(parents=True)
+        shutil.copy(self.pictures / "lemon" / "00.png", self.folder / "odd" / "xyzzy")
+        return f"folder:{self.folder / 'odd'}"
+
+    def few(self) -> str:
+        (self.folder / "few").mkdir()
+        shutil.copy(self.pictures / "lemon" / "00.png", self.folder / "few")
+        return f"own-classes:{self.folder / 'few'}"
+
+    def damaged(self) -> str:
+        (self.folder / "bad" / "lemon").mkdir(parents=True)
+        (self.folder / "bad" / "lemon" / "0.png").write_bytes(b"no image")
+        return f"folder:{self.folder / 'bad'}"
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "says", "field"),
+    [
+        ("one_picture", DatasetError, "1 annotated images.*at least 2", "dataset"),
+        ("no_words", DatasetError, "no category of folder.*has a word vector", "dataset"),
+        ("few", DatasetError, "at least 16 images", "dataset"),
+        ("damaged", ImageError, r"bad/lemon/0\.png", None),
+    ],
+)
+def test_datasets_with_nothing_to_use(
+    what: str,
+    kind: type[DatasetError | ImageError],
+    says: str,
+    field: str | None,
+    plan: Plan,
+    open_cnn: Callable[..., TargetCnn],
+    tiny_pictures: Path,
+    tmp_path: Path,
+) -> None:
+    spec = getattr(Wrong(tmp_path, tiny_pictures), what)()
+    form = "regression" if what == "few" else "concepts"
+    with pytest.raises(kind, match=says) as caught:
+        teach(open_cnn(), changed(plan, datasets=(spec,), form=form), tmp_path / "bundle")
+    assert field is None or caught.value.field == field
+    assert not (tmp_path / "bundle").exists()
+    assert not list(tmp_path.glob(".bundle*"))
+
+
+def test_own_classes_need_a_head(plan: Plan, tmp_path: Path) -> None:
+    backbone = load_cnn("python:tests.small_cnns:backbone", input_size=INPUT_SIZE)
+    with pytest.raises(DatasetError, match=r"classifier, and .* has none.*demo, folder:DIR") as e:
+        teach(backbone, changed(plan, layers=("1",), datasets=("own-classes",)), tmp_path / "b")
+    assert e.value.field == "dataset"
+
+
+def test_own_classes_need_names(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    own = changed(plan, datasets=("own-classes",), demo_scenes=20)
+    for names, kind, says, field in (
+        ((), DatasetError, "needs the names of the classes.*--class-names", "dataset"),
+        (("lemon", "snow"), SpecError, "2 class names for a classifier of 4", "class-names"),
+        (
+            ("xyzzy", "plugh", "qwop", "zork"),
+            DatasetError,
+            "none of the 4 class names",
+            "class-names",
+        ),
+    ):
+        with pytest.raises(kind, match=says) as caught:
+            teach(open_cnn(names), own, tmp_path / "bundle")
+        assert caught.value.field == field
+
+
+def test_own_classes_need_the_layer_that_feeds_the_head(
+    plan: Plan, stem: str, body: str, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    own = changed(plan, layers=(body, stem), datasets=("own-classes",))
+    with pytest.raises(DatasetError, match=f"'{stem}' does not.*demo, folder:DIR") as caught:
+        teach(open_cnn(), own, tmp_path / "bundle")
+    assert caught.value.field == "dataset"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"datasets": ("coco",)}, "dataset"),
+        ({"datasets": ()}, "dataset"),
+        ({"words": "word2vec"}, "words"),
+        ({"vocabulary": "verbs"}, "vocabulary"),
+        ({"layers": ("tail",)}, "tap"),
+    ],
+)
+def test_wrong_plans_name_their_field(
+    changes: dict[str, object],
+    field: str,
+    plan: Plan,
+    open_cnn: Callable[..., TargetCnn],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        teach(open_cnn(), changed(plan, **changes), tmp_path / "bundle")
+    assert caught.value.field == field
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_old_bundle(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    digest = teach(open_cnn(), plan, tmp_path / "bundle").digest
+    for limit in (100, 3000, 20_000):
+        with (
+            no_file_over(limit),
+            pytest.raises(EnvironmentProblem, match="could not be written") as caught,
+        ):
+            teach(open_cnn(), changed(plan, seed=1), tmp_path / "bundle")
+        assert caught.value.field == "out"
+        assert open_bundle(tmp_path / "bundle").digest == digest
+        assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("kind", MAPPER_KINDS)
+def test_mappers_come_back_from_the_disk_whole(kind: str, tmp_path: Path) -> None:
+    """Parts that a mapper does not have are not written."""
+    mapper = random_mapper(np.random.default_rng(0), 5, 4, kind)
+    write_tensors(tmp_path / "m.safetensors", mapper_arrays(mapper))
+    read = read_tensors(tmp_path / "m.safetensors")
+    assert ("E" in read) == (kind != "regression")
+    assert ("W_second" in read) == (kind != "own")
+    for name, array in read.items():
+        np.testing.assert_array_equal(array, getattr(mapper, name))
