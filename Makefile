@@ -47,4 +47,4 @@ proto: $(VENV)/.dev ## Make the code of the contract again
 	PYTHON=$(BIN)/python scripts/generate_proto.sh
 
 clean: ## Remove what was built
-	rm -rf $(VENV) build dist model_store/*.mar model_store/*/
+	rm -rf $(VENV) build dist model_store/*.mar model_store/*.json model_store/*/

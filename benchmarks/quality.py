@@ -31,13 +31,12 @@ from lavise.teach.datasets import DemoDataset
 from lavise.teach.evaluation import recall_at
 from lavise.teach.features import extract_features
 from lavise.teach.training import PAPER_RECIPE, Examples, train_regression
-from lavise.words import WordVectors, concept_vector, load_words
+from lavise.words import WordVectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from benchmarks.harness import Bench
-
     from lavise.bundle import Bundle
     from lavise.mapper import MapperWeights
     from lavise.teach.features import Features
@@ -111,7 +110,8 @@ def photograph_rows() -> Iterable[Row]:
         [share],
         bar=0.60,
         unit="",
-        baseline=f"{sum(right)} of {len(right)} photographs labelled by hand (benchmarks/photographs.py)",
+        baseline=f"{sum(right)} of {len(right)} photographs labelled by hand, see "
+        "benchmarks/photographs.py",
     )
 
 
@@ -178,23 +178,20 @@ def _paper_mapper(found: Bundle, vocabulary: WordVectors) -> MapperWeights:
     place = BUILD / "paper-features.npz"
     dataset = DemoDataset(found.manifest.mappers[_LAYER].seed)
     if not place.is_file():
-        taught = extract_features(
-            _session(found), [dataset], size=found.manifest.cnn.input_size
-        )
+        taught = extract_features(_session(found), [dataset], size=found.manifest.cnn.input_size)
         BUILD.mkdir(parents=True, exist_ok=True)
         np.savez(place, x=taught.layers[_LAYER].regions, category=taught.category)
-    stored = np.load(place)
-    source = load_words("glove-50d")
-    named = [concept_vector(name, source, smoothing=0.0) for name in dataset.categories]
-    E = np.stack([np.zeros(vocabulary.vectors.shape[1]) if v is None else v for v in named])
-    # The same space as ours: the mean word taken out.
-    for i, name in enumerate(dataset.categories):
-        if name in vocabulary.index:
-            E[i] = vocabulary.vectors[vocabulary.index[name]]
+    stored = np.load(place)  # plain arrays: nothing in it is unpickled
+    # The same words and the same space as ours, so that only the recipe differs.
+    kept = [i for i, name in enumerate(dataset.categories) if name in vocabulary.index]
+    position = np.full(len(dataset.categories), -1)
+    position[kept] = np.arange(len(kept))
+    some = position[stored["category"]] >= 0
+    E = np.stack([vocabulary.vectors[vocabulary.index[dataset.categories[i]]] for i in kept])
     return train_regression(
-        Examples(stored["x"], stored["category"]),
-        E.astype(np.float32),
-        dataset.categories,
+        Examples(stored["x"][some], position[stored["category"][some]]),
+        E,
+        tuple(dataset.categories[i] for i in kept),
         seed=0,
         recipe=PAPER_RECIPE,
     )
@@ -209,7 +206,10 @@ class _Pair:
 
 
 def _pairs(
-    maps: np.ndarray, threshold: np.ndarray, ceiling: float | None, regions: list[tuple[str, np.ndarray]]
+    maps: np.ndarray,
+    threshold: np.ndarray,
+    ceiling: float | None,
+    regions: list[tuple[str, np.ndarray]],
 ) -> _Pair:
     """Filters whose mask {A_f > T_f}, enlarged bilinearly, overlaps an object: IoU > 0.04."""
     peak = maps.max(axis=(1, 2))
@@ -278,19 +278,21 @@ def _paper_filter_words(
         ]
     )
     peak = maps.max(axis=(2, 3)).astype(np.float32)  # (m, C)
-    words = []
-    for f in range(channels):
-        count: dict[int, int] = {}
-        for image in np.argsort(-peak[:, f], kind="stable")[:25]:
-            weight = int(peak[image, f])
-            if not weight:
-                continue
-            mapped = paper(_paper_attention(maps[image].astype(np.float32), np.array([f])))[0]
-            for i in np.argsort(-(vocabulary.vectors @ mapped))[:5].tolist():
-                count[i] = count.get(i, 0) + weight
-        ranked = sorted(count, key=lambda i: -count[i])[:10]
-        words.append([vocabulary.words[i] for i in ranked])
-    return words
+    top = np.argsort(-peak, axis=0, kind="stable")[:25]  # (25, C)
+    votes = np.zeros((channels, len(vocabulary.words)), dtype=np.int32)
+    for image in np.unique(top):
+        filters = np.flatnonzero((top == image).any(axis=0) & (peak[image] >= 1))
+        if not filters.size:
+            continue
+        mapped = paper(_paper_attention(maps[image].astype(np.float32), filters))
+        scores = mapped @ vocabulary.vectors.T
+        best = np.argpartition(-scores, 5, axis=1)[:, :5]
+        votes[filters[:, None], best] += peak[image, filters, None].astype(np.int32)
+    ranked = np.argsort(-votes, axis=1, kind="stable")[:, :10]
+    return [
+        [vocabulary.words[i] for i in row if count[i]]
+        for row, count in zip(ranked, votes, strict=True)
+    ]
 
 
 def _selective(features: Features, vocabulary: WordVectors) -> dict[int, str]:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = DOCUMENT.read_text(encoding="utf-8")
         DOCUMENT.write_text(with_table(text, *read_report(REPORT)), encoding="utf-8")
         return
-    console = Console()
+    console = Console(width=max(Console().width, 140))
     found = machine()
     chosen = [asked.only] if asked.only else list(BENCHES)
     measured: list[str] = []

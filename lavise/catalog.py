@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lavise import bundle as bundles
 from lavise.attention import attention_rows
 from lavise.catalog_table import CatalogTable, write_catalog
 from lavise.errors import DatasetError, ImageError
 from lavise.filter_words import describe
+from lavise.half import to_half
 from lavise.images import list_images, prepare
 from lavise.manifest import CatalogEntry
 from lavise.mapper import MapperWeights
@@ -39,10 +41,11 @@ TOP_IMAGES: Final = 50
 """Images that a filter's words are voted by (docs/method.md)."""
 NULL_IMAGES: Final = 256
 _NULL_BYTES: Final = 64 << 20
-_LARGEST: Final = 65504.0
-"""Of a 16-bit float."""
 _SHOWN_IMAGES: Final = 10
 BATCH: Final = 16
+_HELD: Final = 256
+_HELD_BYTES: Final = 64 << 20
+"""Images, and bytes of their maps, held back before attended features are computed."""
 
 
 class LayerStatistics:
@@ -61,31 +64,36 @@ class LayerStatistics:
         self.images = 0
         self.activation = np.full((C, TOP_IMAGES), -np.inf, dtype=np.float32)
         self.image = np.full((C, TOP_IMAGES), -1, dtype=np.int64)
-        self.attended = np.zeros((C, TOP_IMAGES, C), dtype=np.float16)
+        # Not zeros(): memory that is filled at once comes in huge pages, in a fifth of the time.
+        self._attended = np.full((C, TOP_IMAGES, C), 0, dtype=np.float16)
         N = layer.height * layer.width
+        self._held: list[np.ndarray] = []
+        self._most_held = max(1, min(_HELD, _HELD_BYTES // (4 * C * N)))
         kept = max(2 * TOP_IMAGES, min(NULL_IMAGES, _NULL_BYTES // (2 * C * N)))
-        self.sample = np.zeros((kept, C, N), dtype=np.float16)
+        self.sample = np.full((kept, C, N), 0, dtype=np.float16)
 
     def update(self, maps: np.ndarray) -> None:
         """Takes in a batch.
 
         Args:
-            maps: (B, C, H, W) feature maps, finite.
+            maps: (B, C, H, W) feature maps, finite; held on to, and not to be changed.
         """
         n = len(maps)
         cells = maps.reshape(n, maps.shape[1], -1)
+        if len(self._held) + n > self._most_held:
+            self._attend()
         self._histogram.update(cells)
         self._rank(cells)
+        self._held += list(cells)
         for i in range(n):  # reservoir sampling: every image is kept with the same chance
             seen = self.images + i
             slot = seen if seen < len(self.sample) else int(self._rng.integers(seen + 1))
             if slot < len(self.sample):
-                self.sample[slot] = np.clip(cells[i], -_LARGEST, _LARGEST)
+                self.sample[slot] = to_half(cells[i])
         self.images += n
 
     def _rank(self, cells: np.ndarray) -> None:
         """Puts the batch's images among each filter's top images where they belong."""
-        n = len(cells)
         activation = (cells.mean(axis=2) if self._by_mean else cells.max(axis=2)).T  # (C, B)
         worst = self.activation.min(axis=1)
         candidates = np.flatnonzero(activation.max(axis=1) > np.maximum(worst, 0.0))
@@ -102,17 +110,35 @@ class LayerStatistics:
         comes_row, comes_column = np.nonzero(arriving)
         which = order[comes_row, comes_column] - TOP_IMAGES  # image in the batch
         filters = candidates[comes_row]
+        some = activation[filters, which] > 0
+        place = (filters[some], leaves_column[some])
+        self.activation[place] = activation[filters[some], which[some]]
+        self.image[place] = self.images + which[some]
+
+    def _attend(self) -> None:
+        """Computes the attended features that the images held back are still wanted for.
+
+        By then most of the places that an image took at first are lost to better ones.
+        """
+        first = self.images - len(self._held)
+        filters, places = np.nonzero(self.image >= first)
+        which = self.image[filters, places] - first
         by_image = np.argsort(which, kind="stable")
-        ends = np.searchsorted(which[by_image], np.arange(n + 1))
-        for i in range(n):
-            some = by_image[ends[i] : ends[i + 1]]
-            some = some[activation[filters[some], i] > 0]
-            if some.size == 0:
-                continue
-            place = (filters[some], leaves_column[some])
-            self.attended[place] = _attended(cells[i], filters[some])
-            self.activation[place] = activation[filters[some], i]
-            self.image[place] = self.images + i
+        ends = np.searchsorted(which[by_image], np.arange(len(self._held) + 1))
+        # These products are too small for threads, which would take the cores from decoding.
+        with threadpool_limits(1, "blas"):
+            for i, cells in enumerate(self._held):
+                some = by_image[ends[i] : ends[i + 1]]
+                if some.size:
+                    self._attended[filters[some], places[some]] = _attended(cells, filters[some])
+        self._held.clear()
+
+    @property
+    def attended(self) -> np.ndarray:
+        """(C, p, C) float16: the attended feature of every filter on its top images."""
+        if self._held:
+            self._attend()
+        return self._attended
 
     def thresholds(self) -> np.ndarray:
         """T_f for every filter, (C,) float32."""
@@ -133,7 +159,7 @@ def _attended(cells: np.ndarray, filters: np.ndarray) -> np.ndarray:
     live = np.flatnonzero(cells.any(axis=1))
     features = attention_rows(cells[filters]) @ cells[live].T  # (F, live)
     attended = np.zeros((filters.size, len(cells)), dtype=np.float16)
-    attended[:, live] = np.clip(features, -_LARGEST, _LARGEST).astype(np.float16)
+    attended[:, live] = to_half(features)
     return attended
 
 

@@ -161,8 +161,9 @@ def _null_model(
     background = np.mean([shares.mean(axis=0) for shares, _ in said], axis=0)
     null = []
     for shares, n in said:
+        # With replacement: of a small sample, draws without it would all be nearly the whole of it.
         for _ in range(_NULL_DRAWS):
-            drawn = rng.choice(len(shares), size=n, replace=False)
+            drawn = rng.choice(len(shares), size=n, replace=True)
             null.append(_divergence(shares[drawn].mean(axis=0), background))
     return background, np.array(null)
 

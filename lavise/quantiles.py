@@ -31,7 +31,7 @@ class CellHistogram:
     """
 
     def __init__(self, channels: int) -> None:
-        self._counts = np.zeros((channels, _BINS), dtype=np.int64)
+        self._counts = np.full((channels, _BINS), 0, dtype=np.int64)  # in huge pages
         self._highest = np.zeros(channels, dtype=np.float32)
         self._n_highest = np.zeros(channels, dtype=np.int64)
 
@@ -49,7 +49,8 @@ class CellHistogram:
         bins = values.ravel()[above].view(np.int32) >> _SHIFT
         bins -= _BASE - 1
         np.minimum(bins, _BINS - 1, out=bins)
-        np.add.at(self._counts, (channel, bins), 1)
+        # Flat, because it is several times faster than with one index for each dimension.
+        np.add.at(self._counts.ravel(), channel * _BINS + bins, np.ones_like(channel))
         self._counts[:, 0] += n_images * n_cells - np.bincount(channel, minlength=channels)
         highest = np.maximum(self._highest, values.max(axis=(0, 2)))
         self._n_highest[highest > self._highest] = 0

@@ -228,23 +228,52 @@ def _keep(words: WordVectors, rows: Sequence[int]) -> WordVectors:
     return WordVectors([words.words[row] for row in rows], words.vectors[list(rows)])
 
 
-def centred(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Takes the mean word out of vectors.
+@dataclass(frozen=True, eq=False)
+class Centring:
+    """Takes out of word vectors what all words share.
 
-    All word vectors share a large component, so that a blend of many concepts lies near a few
-    words that mean nothing ("piece", "body"). Without it they do not (Mu and Viswanath,
-    "All-but-the-Top", 2018, https://arxiv.org/abs/1702.01417).
+    All word vectors have a large mean and a few directions in common, so that a blend of many
+    concepts lies near words that mean nothing ("piece", "body"). Without the mean and the first
+    principal components it does not (Mu and Viswanath, "All-but-the-Top", 2018,
+    https://arxiv.org/abs/1702.01417; docs/method.md has what it gave here).
 
-    Args:
-        vectors: (n, D); a zero row stays zero.
-        mean: (D,) the mean of the vocabulary's vectors.
-
-    Returns:
-        (n, D) float32 of length 1.
+    Attributes:
+        mean: (D,) of the vocabulary.
+        directions: (d, D) orthonormal.
     """
-    moved = np.where(vectors.any(axis=1, keepdims=True), vectors - mean, 0.0)
-    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
-    return np.ascontiguousarray(moved / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+    mean: np.ndarray
+    directions: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, components: int = 2) -> "Centring":
+        """Learns what a vocabulary shares.
+
+        Args:
+            vectors: (V, D).
+            components: Principal components to take out; fewer where there are few words.
+        """
+        # One word has nothing to share with others: taking its mean out would leave nothing.
+        mean = vectors.mean(axis=0) if len(vectors) > 1 else np.zeros_like(vectors[0])
+        spread = np.cov(vectors - mean, rowvar=False, bias=True).reshape(vectors.shape[1], -1)
+        _, directions = np.linalg.eigh(spread.astype(np.float64))  # ascending
+        kept = components if len(vectors) > 2 * vectors.shape[1] else 0
+        top = directions.T[::-1][:kept]
+        return cls(mean, np.ascontiguousarray(top, dtype=np.float32))
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Centres vectors.
+
+        Args:
+            vectors: (n, D); a zero row stays zero.
+
+        Returns:
+            (n, D) float32 of length 1.
+        """
+        moved = np.where(vectors.any(axis=1, keepdims=True), vectors - self.mean, 0.0)
+        moved = moved - (moved @ self.directions.T) @ self.directions
+        lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+        return np.ascontiguousarray(moved / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 def concept_vector(name: str, words: WordVectors, *, smoothing: float = 0.8) -> np.ndarray | None:

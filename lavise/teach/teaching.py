@@ -27,7 +27,7 @@ from lavise.teach.training import (
     train_regression,
 )
 from lavise.tensors import write_tensors
-from lavise.words import WordVectors, centred, concept_vector, load_words, restrict
+from lavise.words import Centring, WordVectors, concept_vector, load_words, restrict
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def teach(
     taught = [name for dataset in datasets.annotated for name in dataset.categories]
     taught += cnn.class_names if datasets.own_classes else ()
     vocabulary = restrict(source, plan.vocabulary, taught=taught)
-    mean = vocabulary.vectors.mean(axis=0)
-    vocabulary = replace(vocabulary, vectors=centred(vocabulary.vectors, mean))
+    centring = Centring.of(vocabulary.vectors)
+    vocabulary = replace(vocabulary, vectors=centring(vocabulary.vectors))
     if unwritable := [word for word in vocabulary.words if "\n" in word]:
         raise SpecError(
             f"{plan.words} has a word with a line feed: {unwritable[0]!r}", field="words"
@@ -138,7 +138,7 @@ def teach(
         (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
         mappers = []
         for position, layer in enumerate(entry.layers):
-            lesson = _Lesson(plan, datasets, entry, features, position, source, mean, vectors)
+            lesson = _Lesson(plan, datasets, entry, features, position, source, centring, vectors)
             weights, metrics = lesson.learn(heads[position], vocabulary, track, say)
             where = places | write_tensors(
                 folder / bundles.layer_file("mapper", layer.name, "safetensors"),
@@ -247,7 +247,7 @@ class _Lesson:
     features: Features
     position: int
     source: WordVectors
-    mean: np.ndarray
+    centring: Centring
     vectors: dict[int, np.ndarray]
 
     def learn(
@@ -264,7 +264,7 @@ class _Lesson:
         taught = sorted(self.vectors)  # positions among the categories
         concept_of = np.full(len(self.features.categories), -1)
         concept_of[taught] = len(own_names) + np.arange(len(taught))
-        E = centred(np.stack([*own_E, *(self.vectors[i] for i in taught)]), self.mean)
+        E = self.centring(np.stack([*own_E, *(self.vectors[i] for i in taught)]))
         names = (*own_names, *(self.features.categories[i] for i in taught))
 
         usable = concept_of[self.features.category] >= 0

@@ -75,7 +75,7 @@ class Recipe:
 CONCEPTS_RECIPE: Final = Recipe("cross-entropy", epochs=10)
 REGRESSION_RECIPE: Final = Recipe("cosine cross-entropy", hidden=0)
 PAPER_RECIPE: Final = Recipe(
-    "hinge", epochs=30, learning_rate=1e-4, one_cycle=False, batch=64, hidden=0, weight_decay=0.0
+    "hinge", epochs=20, learning_rate=1e-4, one_cycle=False, batch=64, hidden=0, weight_decay=0.0
 )
 
 
