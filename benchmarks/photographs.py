@@ -1,8 +1,10 @@
 """Photographs that no teaching saw, labelled by hand before any mapper was asked.
 
-All everyday photographs that scikit-image and scikit-learn install (not their microscope slides,
-medical images, drawings and scanned pages, and one of the two views of the motorcycle). A label is
-any noun for what the photograph is of; singular and plural both count.
+All everyday photographs that scikit-image and scikit-learn install, but for those that are no
+photograph of a thing (microscope slides, medical images, drawings, scanned pages), one of the two
+views of the motorcycle, and brick, grass and gravel: the demo's scenes have these three as
+backgrounds, so teaching saw them. A label is any noun for what the photograph is of; singular and
+plural both count.
 """
 
 from __future__ import annotations
@@ -12,14 +14,11 @@ from typing import Final
 
 LABELS: Final[dict[str, tuple[str, ...]]] = {
     "skimage/astronaut.png": ("woman", "astronaut", "person", "suit", "uniform", "helmet"),
-    "skimage/brick.png": ("brick", "wall", "tile"),
     "skimage/camera.png": ("camera", "man", "tripod", "photographer", "coat"),
     "skimage/chelsea.png": ("cat", "kitten", "tabby"),
     "skimage/clock_motion.png": ("clock", "watch"),
     "skimage/coffee.png": ("coffee", "cup", "mug", "espresso", "spoon", "saucer", "table"),
     "skimage/coins.png": ("coin",),
-    "skimage/grass.png": ("grass", "lawn"),
-    "skimage/gravel.png": ("gravel", "stone", "rock", "pebble"),
     "skimage/hubble_deep_field.jpg": ("galaxy", "star", "sky", "planet"),
     "skimage/moon.png": ("moon", "crater", "planet"),
     "skimage/motorcycle_left.png": ("motorcycle", "motorbike", "bike", "scooter", "wheel"),
