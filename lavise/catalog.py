@@ -43,8 +43,8 @@ NULL_IMAGES: Final = 256
 _NULL_BYTES: Final = 64 << 20
 _SHOWN_IMAGES: Final = 10
 BATCH: Final = 16
-_HELD: Final = 256
-_HELD_BYTES: Final = 64 << 20
+_HELD: Final = 512
+_HELD_BYTES: Final = 128 << 20
 """Images, and bytes of their maps, held back before attended features are computed."""
 
 
@@ -69,8 +69,8 @@ class LayerStatistics:
         N = layer.height * layer.width
         self._held: list[np.ndarray] = []
         self._most_held = max(1, min(_HELD, _HELD_BYTES // (4 * C * N)))
-        kept = max(2 * TOP_IMAGES, min(NULL_IMAGES, _NULL_BYTES // (2 * C * N)))
-        self.sample = np.full((kept, C, N), 0, dtype=np.float16)
+        kept = max(2 * TOP_IMAGES, min(NULL_IMAGES, _NULL_BYTES // (4 * C * N)))
+        self.sample = np.full((kept, C, N), 0, dtype=np.float32)
 
     def update(self, maps: np.ndarray) -> None:
         """Takes in a batch.
@@ -89,7 +89,7 @@ class LayerStatistics:
             seen = self.images + i
             slot = seen if seen < len(self.sample) else int(self._rng.integers(seen + 1))
             if slot < len(self.sample):
-                self.sample[slot] = to_half(cells[i])
+                self.sample[slot] = cells[i]
         self.images += n
 
     def _rank(self, cells: np.ndarray) -> None:

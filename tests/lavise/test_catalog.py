@@ -104,7 +104,7 @@ def check_top_images(
 def check_sample(found: LayerStatistics, maps: np.ndarray) -> None:
     """Some of the images, none twice."""
     n = min(len(found.sample), len(maps))
-    flat = maps.reshape(len(maps), maps.shape[1], -1).astype(np.float16)
+    flat = maps.reshape(len(maps), maps.shape[1], -1)
     drawn = [
         [i for i, image in enumerate(flat) if np.array_equal(image, one)]
         for one in found.sample[:n]
