@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "images", "layer", "filters", "most_active", "all_filters", "top_k", "method")
+    __slots__ = ("model", "images", "layer", "filters", "most_active", "all_filters", "top_k", "method", "heatmaps")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class ExplainRequest(_message.Message):
     ALL_FILTERS_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
+    HEATMAPS_FIELD_NUMBER: _ClassVar[int]
     model: str
     images: _containers.RepeatedCompositeFieldContainer[Image]
     layer: str
@@ -25,7 +26,8 @@ class ExplainRequest(_message.Message):
     all_filters: bool
     top_k: int
     method: str
-    def __init__(self, model: _Optional[str] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., layer: _Optional[str] = ..., filters: _Optional[_Union[FilterIndices, _Mapping]] = ..., most_active: _Optional[int] = ..., all_filters: _Optional[bool] = ..., top_k: _Optional[int] = ..., method: _Optional[str] = ...) -> None: ...
+    heatmaps: bool
+    def __init__(self, model: _Optional[str] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., layer: _Optional[str] = ..., filters: _Optional[_Union[FilterIndices, _Mapping]] = ..., most_active: _Optional[int] = ..., all_filters: _Optional[bool] = ..., top_k: _Optional[int] = ..., method: _Optional[str] = ..., heatmaps: _Optional[bool] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("content", "source")
@@ -70,7 +72,7 @@ class Prediction(_message.Message):
     def __init__(self, label: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class FilterExplanation(_message.Message):
-    __slots__ = ("layer", "index", "activation", "threshold", "qualified", "inactive", "words", "verdict", "catalog_words")
+    __slots__ = ("layer", "index", "activation", "threshold", "qualified", "inactive", "words", "verdict", "catalog_words", "heatmap")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +82,7 @@ class FilterExplanation(_message.Message):
     WORDS_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CATALOG_WORDS_FIELD_NUMBER: _ClassVar[int]
+    HEATMAP_FIELD_NUMBER: _ClassVar[int]
     layer: str
     index: int
     activation: float
@@ -89,7 +92,18 @@ class FilterExplanation(_message.Message):
     words: _containers.RepeatedCompositeFieldContainer[Word]
     verdict: str
     catalog_words: _containers.RepeatedCompositeFieldContainer[Word]
-    def __init__(self, layer: _Optional[str] = ..., index: _Optional[int] = ..., activation: _Optional[float] = ..., threshold: _Optional[float] = ..., qualified: _Optional[bool] = ..., inactive: _Optional[bool] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ..., verdict: _Optional[str] = ..., catalog_words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ...) -> None: ...
+    heatmap: Heatmap
+    def __init__(self, layer: _Optional[str] = ..., index: _Optional[int] = ..., activation: _Optional[float] = ..., threshold: _Optional[float] = ..., qualified: _Optional[bool] = ..., inactive: _Optional[bool] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ..., verdict: _Optional[str] = ..., catalog_words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ..., heatmap: _Optional[_Union[Heatmap, _Mapping]] = ...) -> None: ...
+
+class Heatmap(_message.Message):
+    __slots__ = ("height", "width", "values")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    values: bytes
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class Word(_message.Message):
     __slots__ = ("word", "score")
