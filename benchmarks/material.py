@@ -14,12 +14,11 @@ from lavise.catalog import load_mapper
 from lavise.cnn import load_cnn
 from lavise.demo.scenes import Scenes
 from lavise.errors import BundleError
-from lavise.graph_terms import GRAPH_METHODS
 from lavise.manifest import VocabularyEntry
-from lavise.teach.teaching import Plan, mapper_arrays, teach
+from lavise.teach.teaching import Plan, mapper_arrays, teach, write_graphs
 from lavise.tensors import write_tensors
 from lavise.words import load_words
-from lavise.words_graph import build_words_graph, grouped_vocabulary
+from lavise.words_graph import grouped_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,10 +81,7 @@ def all_words_bundle() -> bundles.Bundle:
             file = folder / bundles.layer_file("mapper", layer.name, "safetensors")
             where = places | write_tensors(file, mapper_arrays(mapper))
             shape = (layer.channels, layer.height, layer.width)
-            for method in GRAPH_METHODS:
-                graph = build_words_graph(mapper, len(words.words), shape, method, where)
-                name = bundles.layer_file("words", layer.name, f"{method}.onnx")
-                (folder / name).write_bytes(graph.SerializeToString())
+            write_graphs(folder, layer.name, mapper, len(words.words), shape, where)
         bundles.write_manifest(folder, manifest)
     return bundles.open_bundle(_ALL_WORDS)
 

@@ -23,12 +23,15 @@ from google.rpc import code_pb2
 
 from lavise.errors import LaviseError, RequestError, SpecError
 from lavise.explainer import DEFAULT_MOST_ACTIVE, Explainer
-from lavise.images import prepare
+from lavise.images import encode_jpeg, prepare
 from lavise.messages import (
+    base64_text,
     describe_filters,
     error_status,
+    image_profiles,
     message_dict,
     model_message,
+    profile_dict,
     response_dict,
 )
 from lavise.options import ExplainOptions
@@ -37,6 +40,8 @@ from lavise_request import Ask, Lookup, read_request
 
 _IMAGES_AT_ONCE = 64
 """Images per pass of the CNN: bounds the memory of a batch of large requests."""
+_PROFILES_AT_ONCE = 16
+"""Images whose every cell is mapped at once: each takes some megabytes."""
 _BYTES_PER_WORD = len('{"word":"a","score":0.5},')
 _LONGEST_TEXT = 1000
 _DEFAULT_MAX_RESPONSE_BYTES = 6_553_500  # TorchServe's own
@@ -141,7 +146,11 @@ class LaviseHandler:
         start = time.perf_counter()
         images = self._decode(asks, batch)
         decoded = time.perf_counter()
-        filters = self._explain(asks, images, batch)
+        words = {index: those for index, those in images.items() if not asks[index].profile}
+        filters = self._explain(asks, words, batch)
+        for index in images.keys() - words.keys():
+            with batch.answering(index):
+                batch.answer(index, self._profile(asks[index], images[index]))
         self._metrics.record(
             requests=len(data),
             batch_size=len(data),
@@ -177,33 +186,45 @@ class LaviseHandler:
 
     def _check_answer_size(self, options: ExplainOptions, n_images: int) -> None:
         """Refuses, before any compute, what could not be sent back."""
-        channels = self._explainer.layer(options.layer).channels
+        layer = self._explainer.layer(options.layer)
+        channels = layer.channels
         if options.filters is not None:
             n_filters = len(options.filters)
         elif options.all_filters:
             n_filters = channels
         else:
             n_filters = min(options.most_active or DEFAULT_MOST_ACTIVE, channels)
-        if n_images * n_filters * options.top_k * _BYTES_PER_WORD > self._max_bytes:
+        a_filter = options.top_k * _BYTES_PER_WORD
+        if options.heatmaps:
+            a_filter += layer.height * layer.width * 4 // 3  # base64
+        if n_images * n_filters * a_filter > self._max_bytes:
             raise RequestError(
-                f"{n_images} images x {n_filters} filters x {options.top_k} words make an answer "
-                f"of more than {self._max_bytes:,} bytes: ask for less at a time",
+                f"{n_images} images x {n_filters} filters x {options.top_k} words"
+                f"{' with heat maps' * options.heatmaps} make an answer of more than "
+                f"{self._max_bytes:,} bytes: ask for less at a time",
                 field="top_k",
             )
 
-    def _decode(self, asks: dict[int, Ask], batch: "_Batch") -> dict[int, list[np.ndarray]]:
-        """Returns the images of each request, without the requests that have a broken one."""
+    def _decode(self, asks: dict[int, Ask], batch: "_Batch") -> dict[int, list[Any]]:
+        """Returns the images of each request, without the requests that have a broken one.
+
+        A profile keeps the good ones: the error of a broken one stands in its place.
+        """
         work = [
             (index, field, content)
             for index, ask in asks.items()
             for field, content in zip(ask.fields, ask.encoded, strict=True)
         ]
-        images: dict[int, list[np.ndarray]] = {index: [] for index in asks}
+        images: dict[int, list[Any]] = {index: [] for index in asks}
 
-        def decode(one: tuple[int, str, bytes | bytearray]) -> np.ndarray | None:
+        def decode(one: tuple[int, str, bytes | bytearray]) -> np.ndarray | Exception | None:
             index, field, content = one
-            with batch.answering(index):
+            try:
                 return prepare(content, self._explainer.input_size, name=field)
+            except Exception as problem:  # noqa: BLE001 - the neighbours must live
+                if asks[index].profile:
+                    return problem
+                batch.fail(index, problem)
             return None
 
         # A lone image is faster without the pool.
@@ -248,6 +269,25 @@ class LaviseHandler:
                         response_dict(explanations, asks[index].sources, self._explainer.digest),
                     )
         return explained
+
+    def _profile(self, ask: Ask, images: list[Any]) -> dict[str, Any]:
+        """Returns the numbers of a request's images; a broken one has its error instead."""
+        request = ask.profile
+        assert request is not None  # noqa: S101 - the caller sorted them
+        found: list[dict[str, Any]] = [
+            {"error": message_dict(error_status(image))} if isinstance(image, Exception) else {}
+            for image in images
+        ]
+        good = [i for i, image in enumerate(images) if not isinstance(image, Exception)]
+        for start in range(0, len(good), _PROFILES_AT_ONCE):
+            some = good[start : start + _PROFILES_AT_ONCE]
+            pixels = [images[i] for i in some]
+            numbers = self._explainer.profile(pixels, request.layer)
+            for i, one in zip(some, image_profiles(numbers, pixels), strict=True):
+                found[i] = one
+                if request.with_thumbnails and "error" not in one:
+                    one["thumbnail"] = base64_text(encode_jpeg(images[i]))
+        return profile_dict(self._explainer, request, found)
 
 
 class _Batch:

@@ -7,7 +7,8 @@ A request is one of
   ExplainRequest as JSON;
 * an ExplainRequest as JSON, its images in base64;
 * JSON without any image: ``{"describeFilters": DescribeFiltersRequest}`` or
-  ``{"getModel": GetModelRequest}``.
+  ``{"getModel": GetModelRequest}``;
+* ``{"profile": ProfileRequest}`` as the entry ``request``, with any number of image entries.
 
 Nothing here knows the bundle: whether a layer or a filter exists is checked by the handler.
 """
@@ -23,6 +24,7 @@ from lavise.errors import RequestError
 from lavise.messages import image_bytes, options_from_request, parse_message
 from lavise.options import ExplainOptions
 from lavise.v1.explain_pb2 import DescribeFiltersRequest, ExplainRequest, GetModelRequest
+from lavise.v1.profile_pb2 import ProfileRequest
 
 MAX_IMAGES = 64
 """Images per request."""
@@ -45,6 +47,7 @@ class Ask:
         sources: What the answer calls each of them.
         options: For all of them.
         model: The model that the request names; empty where it names none.
+        profile: Set where their numbers are wanted instead of words.
     """
 
     encoded: list[bytes | bytearray]
@@ -52,6 +55,7 @@ class Ask:
     sources: list[str]
     options: ExplainOptions
     model: str
+    profile: ProfileRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def read_request(row: Mapping[str, Any], content_type: str) -> Ask | Lookup:
             raise RequestError(f"{key} stands alone: no image, no other option", field=key)
         return Lookup(parse_message(body[key], _LOOKUPS[key]()))
     names = [name for name, _ in images]
+    if "profile" in body:
+        return _profile(images, names, body)
     if not images:
         images = _inline_images(body)
         names = ["image", *(f"image_{number}" for number in range(2, len(images) + 1))]
@@ -100,6 +106,29 @@ def read_request(row: Mapping[str, Any], content_type: str) -> Ask | Lookup:
         sources=[source or name for source, name in zip(given, names, strict=True)],
         options=options_from_request(request),
         model=request.model,
+    )
+
+
+def _profile(
+    images: list[tuple[str, bytes | bytearray]], names: list[str], body: dict[str, Any]
+) -> Ask:
+    """Reads a request for numbers; without an image it asks for the words alone."""
+    if len(body) > 1:
+        raise RequestError("profile stands alone in the request: no other option", field="profile")
+    request = parse_message(body["profile"], ProfileRequest())
+    if len(images) > MAX_IMAGES or not (images or request.with_words):
+        raise RequestError(
+            f"the request has {len(images)} images; accepted: 1 to {MAX_IMAGES}, or none together "
+            "with withWords",
+            field="images",
+        )
+    return Ask(
+        encoded=[content for _, content in images],
+        fields=names,
+        sources=names,
+        options=ExplainOptions(layer=request.layer),
+        model=request.model,
+        profile=request,
     )
 
 

@@ -3,6 +3,7 @@
     manifest.json                what it is, and the sha256 of every other file
     cnn.onnx                     images -> feature maps, logits
     words.LAYER.METHOD.onnx      feature map, filters -> words (small; weights lie in the next two)
+    profile.LAYER.onnx           feature map -> word scores, for comparisons
     mapper.LAYER.safetensors     the mapper's weights
     vocabulary.safetensors       the word vectors, as the graphs multiply them
     vocabulary.txt               the words, one a line
@@ -148,6 +149,7 @@ def _needed(manifest: Manifest) -> set[str]:
     names = {"cnn.onnx", "vocabulary.safetensors", "vocabulary.txt"}
     for layer in manifest.cnn.layers:
         names.add(layer_file("mapper", layer.name, "safetensors"))
+        names.add(layer_file("profile", layer.name, "onnx"))
         names |= {layer_file("words", layer.name, f"{method}.onnx") for method in GRAPH_METHODS}
     return names | {layer_file("catalog", entry.layer, "parquet") for entry in manifest.catalogs}
 

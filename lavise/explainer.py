@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lavise.manifest import LayerEntry
 
 DEFAULT_MOST_ACTIVE: Final = 10
+MAX_PROFILE_WORDS: Final = 20_000
 _MAX_SCORES: Final = 1 << 26
 """Scores (filters x words) computed at once; 256 MiB."""
 _ANSWER: Final = ("word_ids", "scores", "inactive")
@@ -101,7 +102,7 @@ class Explainer:
         }
         self._entries = {name: layer.entry for name, layer in self._layers.items()}
         self._described = {n for n, layer in self._layers.items() if layer.catalog is not None}
-        self._sessions: dict[tuple[str, str], Any] = {}
+        self._sessions: dict[tuple[str, ...], Any] = {}
         for name in self._layers:
             self._session(name, "attention")
 
@@ -179,6 +180,48 @@ class Explainer:
             self._explanation(passed, i, one, filters, answer)
             for i, (one, filters, answer) in enumerate(zip(asked, chosen, answers, strict=True))
         ]
+
+    def profile(self, images: Sequence[np.ndarray], layer: str = "") -> ImageNumbers:
+        """Scores every filter and every word on images, in one pass of the CNN.
+
+        Args:
+            images: Each (S, S, 3) uint8 RGB, S the input size; at least one.
+            layer: Target layer; the first when empty.
+
+        Returns:
+            Their numbers.
+
+        Raises:
+            ImageError: An image has the wrong shape or type.
+            RequestError: The layer is unknown, or the vocabulary too large to score every word.
+        """
+        self.validate(ExplainOptions(layer=layer))
+        if len(self.vocabulary) > MAX_PROFILE_WORDS:
+            raise RequestError(
+                f"this bundle answers from {len(self.vocabulary):,} words; profiles score every "
+                f"one of them, and accept up to {MAX_PROFILE_WORDS:,}: teach with --vocabulary "
+                "concrete-nouns, top:N or file:PATH",
+                field="model",
+            )
+        for image in images:
+            self._check_image(image)
+        target = self._layers[layer or self.layers[0]]
+        passed = self._pass(np.stack(images), {target.entry.name})
+        feature_map = passed.map(target, range(len(images)))
+        session = self._graph("profile", target.entry.name, "onnx")
+        inputs = {"feature_map": feature_map}
+        [word_scores] = run_graph(session, inputs, ["word_scores"], device=self.device)
+        qualified = None
+        if target.catalog is not None:
+            every = np.arange(target.entry.channels)
+            peak = passed.host[f"peak_{target.position}"]
+            qualified = target.catalog.qualified(every, peak, target.entry.ceiling)
+        return ImageNumbers(
+            activation=passed.activation(target),
+            qualified=qualified,
+            word_scores=word_scores,
+            finite=np.isfinite(passed.host[f"mean_{target.position}"]).all(axis=1),
+        )
 
     def _check_image(self, image: np.ndarray) -> None:
         side = self.input_size
@@ -345,12 +388,14 @@ class Explainer:
         return answer
 
     def _session(self, layer: str, method: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
-        """The graph of a layer and method; baselines are loaded when first asked for."""
-        key = (layer, method)
-        if key not in self._sessions:
-            path = self.bundle.file("words", layer, f"{method}.onnx")
-            self._sessions[key] = self._open(path)
-        return self._sessions[key]
+        """The words graph of a layer and method."""
+        return self._graph("words", layer, f"{method}.onnx")
+
+    def _graph(self, *name: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        """A graph of the bundle, loaded when first asked for."""
+        if name not in self._sessions:
+            self._sessions[name] = self._open(self.bundle.file(*name))
+        return self._sessions[name]
 
     def _explanation(
         self,
@@ -377,7 +422,25 @@ class Explainer:
             scores=answer.scores[:, : options.top_k],
             logits=passed.host["logits"][i] if self._has_head else _NO_LOGITS,
             explainer=self,
+            heatmaps=_heatmaps(passed.map(layer, [i]), filters) if options.heatmaps else None,
         )
+
+
+@dataclass(frozen=True)
+class ImageNumbers:
+    """What comparisons rest on, for some images. B images, C filters, V words.
+
+    Attributes:
+        activation: (B, C) float32, max over space; mean where the layer saturates.
+        qualified: (B, C) bool; None without a catalog.
+        word_scores: (B, V) float32, max over cells of the softmax over words.
+        finite: (B,) bool; the numbers of an image that is not mean nothing.
+    """
+
+    activation: np.ndarray
+    qualified: np.ndarray | None
+    word_scores: np.ndarray
+    finite: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -415,6 +478,13 @@ class _Pass:
         """(B, C): max over space, or mean where the layer saturates."""
         kind = "peak" if layer.entry.ceiling is None else "mean"
         return self.host[f"{kind}_{layer.position}"]
+
+
+def _heatmaps(feature_map: Any, filters: np.ndarray) -> np.ndarray:  # noqa: ANN401 - see _Pass.maps
+    """(F, H, W) uint8 of one image's map (1, C, H, W): 255 at the maximum, 0 where not active."""
+    positive = np.maximum(_on_host(feature_map)[0, filters], 0.0)
+    top = positive.max(axis=(1, 2), keepdims=True)
+    return np.asarray((positive * (255 / np.maximum(top, 1e-12))).round().astype(np.uint8))
 
 
 def _on_host(value: Any) -> np.ndarray:  # noqa: ANN401 - what run_graph keeps

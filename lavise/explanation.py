@@ -28,6 +28,8 @@ class Explanation:
         scores: (F, k) cosines.
         logits: (K,) of the CNN's own head; empty without one.
         explainer: What made it, for names and catalog entries.
+        heatmaps: (F, H, W) uint8, each map's positive part, 255 at its maximum; None unless asked
+            for.
     """
 
     layer: str
@@ -40,6 +42,7 @@ class Explanation:
     scores: np.ndarray
     logits: np.ndarray
     explainer: Explainer
+    heatmaps: np.ndarray | None = None
 
     def words(self, row: int) -> list[tuple[str, float]]:
         """The words of one filter, best first, each with its cosine; none when inactive."""

@@ -16,6 +16,7 @@ Nothing of Pillow's process-wide state is changed; all functions may run in seve
 
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "SUFFIXES",
     "ImageLimits",
     "decode",
+    "encode_jpeg",
     "list_images",
     "prepare",
     "resize_crop",
@@ -127,6 +129,21 @@ def resize_crop(rgb: Image.Image | NDArray[np.uint8], size: int) -> NDArray[np.u
     """
     image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
     return np.array(_square(image, size, image.size))
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 80) -> bytes:
+    """Encode pixels as a JPEG file.
+
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        quality: Of the JPEG, 1 to 95.
+
+    Returns:
+        The file.
+    """
+    encoded = BytesIO()
+    Image.fromarray(image).save(encoded, "JPEG", quality=quality)
+    return encoded.getvalue()
 
 
 def list_images(directory: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import numpy as np
 import orjson
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -21,19 +22,22 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from lavise.errors import (
     BundleError,
     EnvironmentProblem,
+    ImageError,
     InputError,
     LaviseError,
     RequestError,
     first_line,
 )
 from lavise.options import METHODS, ExplainOptions
+from lavise.profile import fingerprint
 from lavise.v1 import explain_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lavise.explainer import Explainer
+    from lavise.explainer import Explainer, ImageNumbers
     from lavise.explanation import Explanation
+    from lavise.v1 import profile_pb2
 
 M = TypeVar("M", bound=Message)
 DEFAULT_TOP_K: Final = 5
@@ -97,6 +101,7 @@ def options_from_request(request: explain_pb2.ExplainRequest) -> ExplainOptions:
         all_filters=selection == "all_filters",
         top_k=request.top_k if request.HasField("top_k") else DEFAULT_TOP_K,
         method=request.method or "attention",
+        heatmaps=request.heatmaps,
     )
 
 
@@ -119,6 +124,18 @@ def image_bytes(content: str) -> bytes:
         raise RequestError(
             f"image content is no base64: {error}", field="images.content"
         ) from error
+
+
+def base64_text(content: bytes | np.ndarray) -> str:
+    """Bytes as they travel in JSON.
+
+    Args:
+        content: Bytes, or an array whose bytes are meant.
+
+    Returns:
+        Standard base64.
+    """
+    return base64.b64encode(content if isinstance(content, bytes) else content.tobytes()).decode()
 
 
 def explanation_dict(explanation: Explanation, source: str) -> dict[str, Any]:
@@ -151,6 +168,10 @@ def explanation_dict(explanation: Explanation, source: str) -> dict[str, Any]:
             entry["qualified"] = bool(explanation.qualified[row])
             entry["verdict"] = catalog.verdict[index]
             entry["catalogWords"] = [{"word": w, "score": s} for w, s in catalog.words[index]]
+        if explanation.heatmaps is not None:
+            heat = explanation.heatmaps[row]
+            height, width = heat.shape
+            entry["heatmap"] = {"height": height, "width": width, "values": base64_text(heat)}
         filters.append(entry)
     return {
         "source": _utf_8(source),
@@ -174,6 +195,70 @@ def response_dict(
     """
     pairs = zip(explanations, sources, strict=True)
     return {"images": [explanation_dict(e, s) for e, s in pairs], "bundleDigest": digest}
+
+
+def image_profiles(numbers: ImageNumbers, pixels: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """ImageProfiles in JSON form, without thumbnails.
+
+    Args:
+        numbers: Of B images.
+        pixels: The B prepared images.
+
+    Returns:
+        What orjson can write; an image whose numbers are not finite has an error instead.
+    """
+    activation = numbers.activation.astype("<f4")
+    word_scores = numbers.word_scores.astype("<f2")
+    qualified = None
+    if numbers.qualified is not None:
+        qualified = np.packbits(numbers.qualified, axis=1, bitorder="little")
+    found: list[dict[str, Any]] = []
+    for i, image in enumerate(pixels):
+        if not numbers.finite[i]:
+            problem = ImageError("the CNN gives values that are not finite for this image")
+            found.append({"error": message_dict(error_status(problem))})
+            continue
+        found.append(
+            {
+                "fingerprint": base64_text(fingerprint(image)),
+                "activation": base64_text(activation[i]),
+                "qualified": "" if qualified is None else base64_text(qualified[i]),
+                "wordScores": base64_text(word_scores[i]),
+            }
+        )
+    return found
+
+
+def profile_dict(
+    explainer: Explainer, request: profile_pb2.ProfileRequest, images: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A ProfileResponse in JSON form.
+
+    Args:
+        explainer: What made the numbers.
+        request: Says whether the words are wanted.
+        images: From image_profiles(), in the order of the request.
+
+    Returns:
+        What orjson can write.
+    """
+    layer = explainer.layer(request.layer)
+    answer: dict[str, Any] = {
+        "images": images,
+        "bundleDigest": explainer.digest,
+        "layer": layer.name,
+    }
+    if request.with_words:
+        catalog = explainer.catalog(layer.name)
+        answer["words"] = list(explainer.vocabulary)
+        answer["filters"] = [
+            {
+                "words": [w for w, _ in catalog.words[i]] if catalog else [],
+                "verdict": catalog.verdict[i] if catalog else "",
+            }
+            for i in range(layer.channels)
+        ]
+    return answer
 
 
 def describe_filters(

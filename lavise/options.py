@@ -29,6 +29,7 @@ class ExplainOptions:
         all_filters: Every filter of the layer.
         top_k: Words a filter.
         method: One of METHODS.
+        heatmaps: Whether the filters' maps come along.
     """
 
     layer: str = ""
@@ -37,6 +38,7 @@ class ExplainOptions:
     all_filters: bool = False
     top_k: int = 5
     method: str = "attention"
+    heatmaps: bool = False
 
 
 DEFAULT_OPTIONS: Final = ExplainOptions()

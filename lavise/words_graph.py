@@ -193,18 +193,15 @@ def build_words_graph(
     """
     C, H, W = shape
     groups, size = group_shape(n_words)
-    parts = "both" if mapper.n_own and mapper.n_hidden else "own" if mapper.n_own else "taught"
     more = ", float[B,F] threshold" if method == "activation" else ""
     A_att = "A_att" if method == "attention-paper" else "A"
     text = (
         _HEADER.format(C=C, H=H, W=W, more=more)
         + _ROWS[method]
         + _FIRST_LINEAR.format(A_att=A_att)
-        + _LOGITS[parts]
-        + _DECODE[mapper.form]
+        + map_to_words(mapper)
         + _TOP_K
     )
-    model = parser.parse_model(text)
     constants = {
         "shape_map": np.array([0, C, H * W]),
         "shape_groups": np.array([0, 0, groups, size]),
@@ -213,11 +210,39 @@ def build_words_graph(
         "one_index": np.array(1),
         "group_size": np.array(size),
         "factorise_from": np.array(FACTORISE_FROM),
-        "split": np.array([mapper.n_own, mapper.n_hidden]),
+        "split": split_sizes(mapper),
         "zero": np.array(0, dtype=np.float32),
         "one_cell": np.array(1 / (H * W), dtype=np.float32),
         "tiny": np.array(1e-12, dtype=np.float32),
     }
+    return finished(text, constants, weights)
+
+
+def map_to_words(mapper: MapperWeights) -> str:
+    """The nodes from ``first_all``, the first linear's output, to ``g_v``, in word space."""
+    parts = "both" if mapper.n_own and mapper.n_hidden else "own" if mapper.n_own else "taught"
+    return _LOGITS[parts] + _DECODE[mapper.form]
+
+
+def split_sizes(mapper: MapperWeights) -> np.ndarray:
+    """The constant ``split`` of map_to_words()."""
+    return np.array([mapper.n_own, mapper.n_hidden])
+
+
+def finished(
+    text: str, constants: Mapping[str, np.ndarray], weights: Mapping[str, Location]
+) -> onnx.ModelProto:
+    """A graph's text with the constants and weights that its nodes name.
+
+    Args:
+        text: In ONNX's text form.
+        constants: By name; those that no node reads are left out.
+        weights: Where each weight lies; likewise.
+
+    Returns:
+        The model.
+    """
+    model = parser.parse_model(text)
     used = _names_used(model.graph)
     for name, value in constants.items():
         if name in used:

@@ -156,3 +156,25 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 MAPPER_KINDS = ("own", "taught", "both", "regression")
+
+
+def profile_scores(
+    feature_map: np.ndarray, mapper: MapperWeights, vocabulary: np.ndarray, temperature: float
+) -> tuple[np.ndarray, float]:
+    """(V,) max over cells of softmax(cosine / T), each cell the mean of its 3 x 3; least |g(v)|."""
+    channels, height, width = feature_map.shape
+    best = [0.0] * len(vocabulary)
+    shortest = math.inf
+    for y in range(height):
+        for x in range(width):
+            near = [
+                (i, j)
+                for i in range(max(0, y - 1), min(height, y + 2))
+                for j in range(max(0, x - 1), min(width, x + 2))
+            ]
+            v = [mean([float(feature_map[c, i, j]) for i, j in near]) for c in range(channels)]
+            g = map_feature(mapper, v)
+            shortest = min(shortest, norm(g))
+            shares = softmax([c / temperature for c in cosines(g, vocabulary)])
+            best = [max(a, b) for a, b in zip(best, shares, strict=True)]
+    return np.array(best), shortest

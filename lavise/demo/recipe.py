@@ -15,11 +15,18 @@ from lavise.progress import Track, silent
 _PACKAGE: Final = Path(__file__).parents[1]
 _NO_INGREDIENTS: Final = (
     "cli",
+    "report",
     "v1",
+    "bias.py",
+    "client.py",
     "explainer.py",
     "explanation.py",
+    "filter_tests.py",
     "messages.py",
     "options.py",
+    "permutation.py",
+    "profile.py",
+    "profiling.py",
 )
 """What of the package teaches nothing; whatever else changes makes a bundle stale."""
 

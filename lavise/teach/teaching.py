@@ -12,6 +12,7 @@ from lavise.cnn_graph import export_cnn
 from lavise.errors import DatasetError, SpecError
 from lavise.graph_terms import GRAPH_METHODS
 from lavise.manifest import LayerEntry, Manifest, MapperEntry, VocabularyEntry
+from lavise.profile_graph import build_profile_graph
 from lavise.progress import Track, silent
 from lavise.runtime import open_session
 from lavise.teach.datasets import ACCEPTED, DEMO_SCENES, Datasets, open_datasets
@@ -31,12 +32,13 @@ from lavise.words import Centring, WordVectors, concept_vector, load_words, rest
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from lavise.cnn import TargetCnn
     from lavise.manifest import CnnEntry
     from lavise.mapper import Form, MapperWeights
+    from lavise.tensors import Location
 
 _HELD_OUT: float = 0.1
 """Share of the annotated images that metrics are measured on, never taught."""
@@ -145,10 +147,7 @@ def teach(
                 mapper_arrays(weights),
             )
             shape = (layer.channels, layer.height, layer.width)
-            for method in GRAPH_METHODS:
-                graph = build_words_graph(weights, len(vocabulary.words), shape, method, where)
-                file = folder / bundles.layer_file("words", layer.name, f"{method}.onnx")
-                file.write_bytes(graph.SerializeToString())
+            write_graphs(folder, layer.name, weights, len(vocabulary.words), shape, where)
             mappers.append(lesson.describe(weights, metrics))
         manifest = Manifest(
             name=plan.name,
@@ -165,6 +164,32 @@ def teach(
         )
         bundles.write_manifest(folder, manifest)
     return bundles.open_bundle(out)
+
+
+def write_graphs(
+    folder: Path,
+    layer: str,
+    mapper: MapperWeights,
+    n_words: int,
+    shape: tuple[int, int, int],
+    weights: Mapping[str, Location],
+) -> None:
+    """Writes the words graphs and the profile graph of a layer.
+
+    Args:
+        folder: Of the bundle.
+        layer: Its name.
+        mapper: Its mapper.
+        n_words: V.
+        shape: Its feature map (C, H, W).
+        weights: Where in the folder each weight lies.
+    """
+    for method in GRAPH_METHODS:
+        graph = build_words_graph(mapper, n_words, shape, method, weights)
+        file = folder / bundles.layer_file("words", layer, f"{method}.onnx")
+        file.write_bytes(graph.SerializeToString())
+    graph = build_profile_graph(mapper, n_words, shape, weights)
+    (folder / bundles.layer_file("profile", layer, "onnx")).write_bytes(graph.SerializeToString())
 
 
 def mapper_arrays(weights: MapperWeights) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
-from lavise.v1 import explain_pb2 as _explain_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -334,11 +333,11 @@ class FilterDifference(_message.Message):
     significant: bool
     n_a: int
     n_b: int
-    catalog_words: _containers.RepeatedCompositeFieldContainer[_explain_pb2.Word]
+    catalog_words: _containers.RepeatedScalarFieldContainer[str]
     verdict: str
     examples_a: _containers.RepeatedCompositeFieldContainer[Example]
     examples_b: _containers.RepeatedCompositeFieldContainer[Example]
-    def __init__(self, layer: _Optional[str] = ..., index: _Optional[int] = ..., rate_a: _Optional[float] = ..., rate_b: _Optional[float] = ..., difference: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., auroc: _Optional[float] = ..., q_value: _Optional[float] = ..., significant: _Optional[bool] = ..., n_a: _Optional[int] = ..., n_b: _Optional[int] = ..., catalog_words: _Optional[_Iterable[_Union[_explain_pb2.Word, _Mapping]]] = ..., verdict: _Optional[str] = ..., examples_a: _Optional[_Iterable[_Union[Example, _Mapping]]] = ..., examples_b: _Optional[_Iterable[_Union[Example, _Mapping]]] = ...) -> None: ...
+    def __init__(self, layer: _Optional[str] = ..., index: _Optional[int] = ..., rate_a: _Optional[float] = ..., rate_b: _Optional[float] = ..., difference: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., auroc: _Optional[float] = ..., q_value: _Optional[float] = ..., significant: _Optional[bool] = ..., n_a: _Optional[int] = ..., n_b: _Optional[int] = ..., catalog_words: _Optional[_Iterable[str]] = ..., verdict: _Optional[str] = ..., examples_a: _Optional[_Iterable[_Union[Example, _Mapping]]] = ..., examples_b: _Optional[_Iterable[_Union[Example, _Mapping]]] = ...) -> None: ...
 
 class Example(_message.Message):
     __slots__ = ("source", "index", "value")
