@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks.harness import Row, at_least, at_most, paired
 from benchmarks.material import bundle, jpegs
-from lavise.catalog import BATCH, LayerStatistics, folder_probe, stream
+from lavise.catalog import BATCH, LayerStatistics, stream
+from lavise.image_set import folder_images
 from lavise.prefetch import batched, prefetch
 from lavise.runtime import open_session
 
@@ -39,7 +40,7 @@ def throughput() -> Iterable[Row]:
     """Streaming statistics of every filter against decoding and the CNN alone."""
     cnn = bundle().manifest.cnn
     session = open_session(bundle().path / "cnn.onnx", device="cpu")
-    probe = folder_probe(jpegs(_FILES)[0].parent, cnn.input_size)
+    probe = folder_images(jpegs(_FILES)[0].parent, cnn.input_size)
     names = [f"map_{i}" for i in range(len(cnn.layers))]
 
     def bare() -> None:

@@ -20,10 +20,11 @@ from rich.table import Table
 from benchmarks.harness import BUILD, Row, at_least
 from benchmarks.material import bundle
 from benchmarks.photographs import LABELS, is_right, photograph
-from lavise.catalog import ProbeSet, make_catalog, vocabulary_vectors
+from lavise.catalog import make_catalog, vocabulary_vectors
 from lavise.demo.scenes import Scenes
 from lavise.explainer import Explainer
 from lavise.filter_words import VOTE_TEMPERATURE
+from lavise.image_set import ImageSet
 from lavise.images import prepare
 from lavise.options import ExplainOptions
 from lavise.runtime import open_session
@@ -147,7 +148,7 @@ def _described() -> Bundle:
         return found
     scenes = Scenes(range(2000), seed=0, split="probe", size=found.manifest.cnn.input_size)
     names = [f"scene-{i:04}" for i in range(len(scenes))]
-    return make_catalog(found, ProbeSet("demo scenes", names, lambda i: scenes[i].image))
+    return make_catalog(found, ImageSet("demo scenes", names, lambda i: scenes[i].image))
 
 
 def _session(found: Bundle) -> Any:  # noqa: ANN401 - onnxruntime has no types

@@ -8,7 +8,6 @@ the feature maps of a random sample of images (the null model of the verdict).
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,19 +19,18 @@ from lavise.catalog_table import CatalogTable, write_catalog
 from lavise.errors import DatasetError, ImageError
 from lavise.filter_words import describe
 from lavise.half import to_half
-from lavise.images import list_images, prepare
 from lavise.manifest import CatalogEntry
 from lavise.mapper import MapperWeights
-from lavise.prefetch import batched, prefetch
+from lavise.prefetch import batched
 from lavise.progress import Track, silent
 from lavise.quantiles import RELATIVE_ERROR, CellHistogram
 from lavise.runtime import Device, open_session
 from lavise.tensors import read_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
+    from lavise.image_set import ImageSet
     from lavise.manifest import LayerEntry, MapperEntry
 
 EXCEEDED: Final = 0.005
@@ -163,50 +161,9 @@ def _attended(cells: np.ndarray, filters: np.ndarray) -> np.ndarray:
     return attended
 
 
-@dataclass(frozen=True)
-class ProbeSet:
-    """Unlabelled images by position.
-
-    Attributes:
-        name: For the manifest.
-        sources: The images' names.
-        fetch: Position to (S, S, 3) uint8, called in threads.
-    """
-
-    name: str
-    sources: Sequence[str]
-    fetch: Callable[[int], np.ndarray]
-
-
-def folder_probe(directory: Path, size: int) -> ProbeSet:
-    """A folder of images as a probe set.
-
-    Args:
-        directory: Holds images, at any depth.
-        size: Input side S of the CNN.
-
-    Returns:
-        The probe set.
-
-    Raises:
-        DatasetError: There is no image.
-    """
-    files = list_images(directory)
-    return ProbeSet(
-        name=directory.name,
-        sources=[_name(file.relative_to(directory)) for file in files],
-        fetch=lambda i: prepare(files[i].read_bytes(), size, name=str(files[i])),
-    )
-
-
-def _name(path: Path) -> str:
-    """A path as text that a table can hold: file names need not be UTF-8."""
-    return str(path).encode("utf-8", "replace").decode()
-
-
 def make_catalog(
     bundle: bundles.Bundle,
-    probe: ProbeSet,
+    probe: ImageSet,
     *,
     device: Device = "auto",
     track: Track = silent,
@@ -259,7 +216,7 @@ def make_catalog(
 
 def stream(
     session: Any,  # noqa: ANN401 - onnxruntime.InferenceSession, which has no types
-    probe: ProbeSet,
+    probe: ImageSet,
     statistics: Sequence[LayerStatistics],
     *,
     track: Track = silent,
@@ -277,21 +234,9 @@ def stream(
     Returns:
         Names of the images that were read, in order.
     """
-
-    def fetch(position: int) -> tuple[int, np.ndarray | ImageError]:
-        try:
-            return position, probe.fetch(position)
-        except ImageError as error:
-            return position, error
-        except OSError as error:
-            source = probe.sources[position]
-            return position, ImageError(f"{source}: cannot be read ({error.strerror})")
-
     names = [f"map_{i}" for i in range(len(statistics))]
-    total = len(probe.sources)
-    fetched = track(prefetch(fetch, range(total), ahead=3 * BATCH), "catalog", total)
     read: list[str] = []
-    for batch in batched(_readable(fetched, say), BATCH):
+    for batch in batched(probe.readable("catalog", ahead=3 * BATCH, track=track, say=say), BATCH):
         maps = session.run(names, {"images": np.stack([image for _, image in batch])})
         for found, layer_maps in zip(statistics, maps, strict=True):
             if not np.isfinite(layer_maps).all():
@@ -303,16 +248,6 @@ def stream(
             found.update(layer_maps)
         read += [probe.sources[position] for position, _ in batch]
     return read
-
-
-def _readable(
-    fetched: Iterable[tuple[int, np.ndarray | ImageError]], say: Callable[[str], None]
-) -> Iterator[tuple[int, np.ndarray]]:
-    for position, image in fetched:
-        if isinstance(image, ImageError):
-            say(f"left out: {image.message}")
-        else:
-            yield position, image
 
 
 def summarise(

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lavise.bundle import open_bundle
-from lavise.catalog import folder_probe, make_catalog
+from lavise.catalog import make_catalog
 from lavise.cnn import load_cnn
+from lavise.image_set import folder_images
 from lavise.teach.teaching import Plan, teach
 from lavise.teach.training import CONCEPTS_RECIPE
 from tests.tiny_cnn import INPUT_SIZE, LAYERS, SPEC, write_pictures, write_words
@@ -48,7 +49,7 @@ def tiny_bundle(
         teach(load_cnn(SPEC), plan, out)
     finally:
         torch.set_num_threads(threads)
-    make_catalog(open_bundle(out), folder_probe(tiny_pictures, INPUT_SIZE), device="cpu")
+    make_catalog(open_bundle(out), folder_images(tiny_pictures, INPUT_SIZE), device="cpu")
     return out
 
 

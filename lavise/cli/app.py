@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lavise.cli import archive, catalog, demo, explain, inspect, serve, teach
+from lavise.cli import archive, catalog, compare, demo, explain, inspect, serve, teach
 from lavise.cli.errors import Commands, end_by_signal
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ for command in (
     teach.teach,
     catalog.catalog,
     explain.explain,
+    compare.compare,
     inspect.inspect,
     archive.archive,
     serve.serve,

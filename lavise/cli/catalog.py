@@ -23,13 +23,14 @@ def catalog(
     With --json it prints a lavise.v1 GetModelResponse.
     """
     from lavise.bundle import open_bundle
-    from lavise.catalog import folder_probe, make_catalog
+    from lavise.catalog import make_catalog
     from lavise.explainer import Explainer
+    from lavise.image_set import folder_images
     from lavise.messages import message_dict, model_message
 
     console = notes()
     opened = open_bundle(bundle)
-    probe = folder_probe(images, opened.manifest.cnn.input_size)
+    probe = folder_images(images, opened.manifest.cnn.input_size)
     with progress(console) as track:
         described = make_catalog(opened, probe, device=device, track=track, say=console.print)
     if as_json:

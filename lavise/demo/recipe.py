@@ -115,8 +115,9 @@ def _read(stamp: Path) -> Any:  # noqa: ANN401 - any JSON: a person may have cha
 
 
 def _make(folder: Path, recipe: DemoRecipe, track: Track, say: Callable[[str], None]) -> Bundle:
-    from lavise.catalog import ProbeSet, make_catalog
+    from lavise.catalog import make_catalog
     from lavise.cnn import load_cnn
+    from lavise.image_set import ImageSet
     from lavise.teach.teaching import Plan, teach
 
     plan = Plan(
@@ -135,7 +136,7 @@ def _make(folder: Path, recipe: DemoRecipe, track: Track, say: Callable[[str], N
         split="probe",
         size=taught.manifest.cnn.input_size,
     )
-    probe = ProbeSet(
+    probe = ImageSet(
         name="composed scenes",
         sources=[f"scene {number}" for number in scenes.indices],
         fetch=lambda position: scenes[position].image,

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 import lavise_service.torchserve
 from lavise.errors import BundleError, SpecError
-from lavise.v1 import explain_pb2
+from lavise.images import prepare
+from lavise.profile import fingerprint, profile_of_answer, profile_schema
+from lavise.v1 import explain_pb2, profile_pb2
 from lavise_handler import LaviseHandler, handle
 from lavise_request import MAX_IMAGES
 from tests.corpus import odd_images
-from tests.tiny_cnn import CHANNELS, COLOURS, OTHER_WORDS, picture
+from tests.tiny_cnn import CHANNELS, COLOURS, INPUT_SIZE, OTHER_WORDS, picture
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # it leaves a file open
@@ -398,3 +400,84 @@ def test_the_words_are_those_of_the_vocabulary(door: Door) -> None:
     for each in answer["images"][0]["filters"]:
         if not each["inactive"]:
             assert {w["word"] for w in each["words"]} == {*COLOURS, *OTHER_WORDS}
+
+
+def profile_entry(**options: Any) -> bytes:
+    return request(profile=options)
+
+
+def test_a_profile_scores_every_filter_and_word(door: Door) -> None:
+    sent = profile_entry(layer="body", withWords=True, withThumbnails=True)
+    row = {"image": bytearray(TOMATO), "image_2": bytearray(OCEAN), "request": sent}
+    code, answer = door.ask(row)
+    assert code == 200
+    message = json_format.ParseDict(answer, profile_pb2.ProfileResponse())
+    assert message.layer == "body"
+    assert list(message.words) == [*COLOURS, *OTHER_WORDS]
+    assert len(message.filters) == CHANNELS["body"]
+    schema = profile_schema(answer)
+    profile, rejected = profile_of_answer(answer, schema, [4, 5], ["a", "b"])
+    assert not rejected
+    assert profile.index.tolist() == [4, 5]
+    pixels = [prepare(image, INPUT_SIZE) for image in (TOMATO, OCEAN)]
+    numbers = door.handler._explainer.profile(pixels, "body")
+    np.testing.assert_array_equal(profile.activation, numbers.activation)
+    np.testing.assert_array_equal(profile.word_scores, numbers.word_scores.astype(np.float16))
+    assert profile.qualified is not None
+    assert numbers.qualified is not None
+    np.testing.assert_array_equal(profile.qualified, numbers.qualified)
+    assert profile.fingerprints == [fingerprint(one) for one in pixels]
+    assert len(profile.thumbnails) == 2
+
+
+def test_a_profile_keeps_the_good_images(door: Door) -> None:
+    _, words = door.ask({"request": profile_entry(withWords=True)})
+    row = {
+        "image": bytearray(b"no image"),
+        "image_2": bytearray(OCEAN),
+        "request": profile_entry(),
+    }
+    code, answer = door.ask(row)
+    assert code == 200
+    assert "words" not in answer
+    profile, rejected = profile_of_answer(answer, profile_schema(words), [0, 1], ["a", "b"])
+    assert profile.sources == ["b"]
+    assert profile.thumbnails == []
+    assert "image" in rejected[0]["message"]
+
+
+def test_profiles_and_words_share_a_batch(door: Door) -> None:
+    rows: list[Row] = [
+        {"image": bytearray(TOMATO), "request": profile_entry()},
+        {"image": bytearray(TOMATO), "request": request(mostActive=1)},
+        {"request": profile_entry()},
+    ]
+    (code, first), (other, second), (bad, third) = door.batch(rows)
+    assert (code, other, bad) == (200, 200, 400)
+    assert first["images"][0]["activation"]
+    assert second["images"][0]["filters"]
+    assert "withWords" in third["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"image": bytearray(TOMATO), "request": request(profile={}, topK=3)}, "stands alone"),
+        ({"image": bytearray(TOMATO), "request": profile_entry(layer="nose")}, "stem, body"),
+        ({"image": bytearray(TOMATO), "request": profile_entry(model="other")}, "not served"),
+        ({"image": bytearray(TOMATO), "request": profile_entry(nose=1)}, "Accepted fields"),
+        ({"image": bytearray(TOMATO), "request": request(profile=3)}, "ProfileRequest"),
+    ],
+)
+def test_bad_profile_requests(door: Door, row: Row, said: str) -> None:
+    assert said in door.error(row)["message"]
+
+
+def test_heat_maps_come_when_asked_for(door: Door) -> None:
+    sent = request(layer="body", heatmaps=True, allFilters=True)
+    _, answer = door.ask({"image": bytearray(TOMATO), "request": sent})
+    response = json_format.ParseDict(answer, explain_pb2.ExplainResponse())
+    for found in response.images[0].filters:
+        heat = found.heatmap
+        assert len(heat.values) == heat.height * heat.width
+        assert max(heat.values) == (0 if found.inactive else 255)

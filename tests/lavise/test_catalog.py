@@ -13,8 +13,6 @@ from lavise.bundle import MANIFEST, Bundle, open_bundle
 from lavise.catalog import (
     EXCEEDED,
     LayerStatistics,
-    ProbeSet,
-    folder_probe,
     load_mapper,
     make_catalog,
     stream,
@@ -22,6 +20,7 @@ from lavise.catalog import (
 )
 from lavise.catalog_table import CatalogTable, read_catalog, write_catalog
 from lavise.errors import DatasetError, EnvironmentProblem, ImageError
+from lavise.image_set import ImageSet, folder_images
 from lavise.images import list_images, prepare
 from lavise.manifest import LayerEntry
 from lavise.quantiles import RELATIVE_ERROR
@@ -263,7 +262,7 @@ def test_what_cannot_be_read_is_left_out_and_told(copy: Path, probe: Path) -> No
     (probe / "5.png").write_bytes((probe / "5.png").read_bytes()[:200])
     told: list[str] = []
     bundle = make_catalog(
-        open_bundle(copy), folder_probe(probe, INPUT_SIZE), device="cpu", say=told.append
+        open_bundle(copy), folder_images(probe, INPUT_SIZE), device="cpu", say=told.append
     )
     assert len(told) == 2
     assert "3.png" in told[0]
@@ -276,7 +275,7 @@ def test_what_cannot_be_read_is_left_out_and_told(copy: Path, probe: Path) -> No
 
 
 def test_a_file_that_vanishes_is_left_out(copy: Path, probe: Path) -> None:
-    found, told = folder_probe(probe, INPUT_SIZE), list[str]()
+    found, told = folder_images(probe, INPUT_SIZE), list[str]()
     (probe / "4.png").unlink()
     make_catalog(open_bundle(copy), found, device="cpu", say=told.append)
     assert len(told) == 1
@@ -288,14 +287,14 @@ def test_no_readable_image_is_an_error_and_keeps_the_bundle(copy: Path, probe: P
     for file in probe.iterdir():
         file.write_bytes(b"no image")
     with pytest.raises(DatasetError, match="no readable image") as caught:
-        make_catalog(open_bundle(copy), folder_probe(probe, INPUT_SIZE), device="cpu")
+        make_catalog(open_bundle(copy), folder_images(probe, INPUT_SIZE), device="cpu")
     assert caught.value.field == "images"
     assert open_bundle(copy).digest == digest
 
 
 def test_names_that_are_no_utf_8(copy: Path, probe: Path) -> None:
     (probe / "0.png").rename(probe / "odd\udcff.png")
-    bundle = make_catalog(open_bundle(copy), folder_probe(probe, INPUT_SIZE), device="cpu")
+    bundle = make_catalog(open_bundle(copy), folder_images(probe, INPUT_SIZE), device="cpu")
     table = read_catalog(bundle, "stem")
     assert table is not None
     assert "odd?.png" in {source for row in table.top_images for source, _ in row}
@@ -303,7 +302,7 @@ def test_names_that_are_no_utf_8(copy: Path, probe: Path) -> None:
 
 def test_a_new_catalog_takes_the_place_of_the_old(copy: Path, probe: Path) -> None:
     before = open_bundle(copy)
-    after = make_catalog(before, folder_probe(probe, INPUT_SIZE), device="cpu")
+    after = make_catalog(before, folder_images(probe, INPUT_SIZE), device="cpu")
     assert after.digest != before.digest
     assert after.manifest.files.keys() == before.manifest.files.keys()
     changed = {n for n, sha in after.manifest.files.items() if before.manifest.files[n] != sha}
@@ -313,15 +312,15 @@ def test_a_new_catalog_takes_the_place_of_the_old(copy: Path, probe: Path) -> No
 
 
 def test_the_same_images_make_the_same_catalog(copy: Path, probe: Path) -> None:
-    once = make_catalog(open_bundle(copy), folder_probe(probe, INPUT_SIZE), device="cpu").digest
-    again = make_catalog(open_bundle(copy), folder_probe(probe, INPUT_SIZE), device="cpu").digest
+    once = make_catalog(open_bundle(copy), folder_images(probe, INPUT_SIZE), device="cpu").digest
+    again = make_catalog(open_bundle(copy), folder_images(probe, INPUT_SIZE), device="cpu").digest
     assert once == again
 
 
 def test_a_full_disk_keeps_the_bundle(copy: Path, probe: Path) -> None:
     digest = open_bundle(copy).digest
     with no_file_over(2000), pytest.raises(EnvironmentProblem, match="could not be written"):
-        make_catalog(open_bundle(copy), folder_probe(probe, INPUT_SIZE), device="cpu")
+        make_catalog(open_bundle(copy), folder_images(probe, INPUT_SIZE), device="cpu")
     assert open_bundle(copy).digest == digest
     assert sorted(file.name for file in copy.parent.iterdir()) == ["bundle", "probe"]
     assert (copy / MANIFEST).is_file()
@@ -343,4 +342,4 @@ def test_values_that_are_not_finite_name_the_image() -> None:
     found = LayerStatistics(LayerEntry(name="layer", channels=2, height=1, width=1))
     session: Any = Session()
     with pytest.raises(ImageError, match=r"not finite for image 3"):
-        stream(session, ProbeSet("p", [f"image {i}" for i in range(5)], fetch), [found])
+        stream(session, ImageSet("p", [f"image {i}" for i in range(5)], fetch), [found])
