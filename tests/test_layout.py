@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {"lavise_service", "lavise_handler", "ts", "grpc", "httpx"}
-MAY_SERVE = ("lavise/cli", "lavise/demo")
+MAY_SERVE = ("lavise/cli", "lavise/client", "lavise/demo")
 TEACHING = {"torch", "torchvision", "onnx", "onnxscript", "gensim", "safetensors"}
 # Who is below whom: a module imports nothing of a line after its own.
 LAYERS = (

@@ -15,10 +15,10 @@ from lavise.progress import Track, silent
 _PACKAGE: Final = Path(__file__).parents[1]
 _NO_INGREDIENTS: Final = (
     "cli",
+    "client",
     "report",
     "v1",
     "bias.py",
-    "client.py",
     "explainer.py",
     "explanation.py",
     "filter_tests.py",
