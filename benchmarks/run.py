@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bias, catalog, explain, published_loop, quality, torchserve
+from benchmarks import bias, catalog, companion, explain, published_loop, quality, torchserve
 from benchmarks.harness import BUILD, ROOT, machine, read_report, write_report
 
 if TYPE_CHECKING:
@@ -23,9 +23,18 @@ if TYPE_CHECKING:
 
     from benchmarks.harness import Bench, Row
 
-BENCHES: Final[dict[str, Bench]] = (
-    explain.ROWS | published_loop.ROWS | catalog.ROWS | torchserve.ROWS | quality.ROWS | bias.ROWS
+MODULES: Final = (
+    explain,
+    published_loop,
+    catalog,
+    torchserve,
+    quality,
+    bias,
+    companion,
 )
+BENCHES: Final[dict[str, Bench]] = {
+    name: bench for module in MODULES for name, bench in module.ROWS.items()
+}
 REPORT: Final = BUILD / "bench.json"
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"

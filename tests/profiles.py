@@ -1,8 +1,19 @@
 """Profiles made of plain arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lavise.profile import Profile, ProfileSchema
+
+SCHEMA = ProfileSchema(
+    bundle_digest="a" * 64,
+    layer="late",
+    words=("cat", "dog", "fish"),
+    channels=5,
+    filter_words=(("cat",), (), ("dog", "fish"), (), ()),
+    verdicts=("described", "uninterpretable", "described", "described", "uninterpretable"),
+)
 
 
 def make_profile(
@@ -38,4 +49,22 @@ def make_profile(
         word_scores=word_scores.astype(np.float16),
         fingerprints=[rng.bytes(16) for _ in range(n)],
         thumbnails=[rng.bytes(50) for _ in range(n)] if thumbnails else [],
+    )
+
+
+def small_profile(
+    indices: Sequence[int], *, schema: ProfileSchema = SCHEMA, thumbnails: bool = False
+) -> Profile:
+    """The profile of some images of a set: its numbers tell which image they are of."""
+    index = np.array(indices, dtype=np.int64)
+    column = index[:, None].astype(np.float32)
+    return Profile(
+        schema=schema,
+        index=index,
+        sources=[f"{i}.png" for i in indices],
+        activation=column + np.arange(schema.channels, dtype=np.float32) / 8,
+        qualified=(column % 2 == np.arange(schema.channels) % 2),
+        word_scores=((column % 7) / 8 + np.arange(len(schema.words)) / 64).astype(np.float16),
+        fingerprints=[int(i).to_bytes(16, "big") for i in indices],
+        thumbnails=[b"jpeg%d" % i for i in indices] if thumbnails else [],
     )

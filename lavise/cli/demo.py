@@ -1,22 +1,28 @@
-"""``lavise demo``: from nothing to words on a photograph, through both doors of a real server."""
+"""``lavise demo``: from nothing to words on a photograph, and to how two image sets differ."""
 
+import asyncio
 import math
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from lavise.cli.output import answers, notes, progress, waiting
+from lavise.cli.report_view import report_view
 from lavise.cli.serve import curl_command, serve_store
 from lavise.cli.tables import explanation_view
 from lavise.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from lavise.demo.recipe import DemoRecipe
+    from lavise.v1.bias_pb2 import Report
+    from lavise_service.torchserve import TorchServe
 
 _MODEL: Final = "lavise"
 _MOST_ACTIVE: Final = 10
+_SET_IMAGES: Final = 120
 _PHOTO: Final = Path(__file__).parents[1] / "demo" / "chelsea.jpg"
 
 
@@ -29,7 +35,7 @@ def demo(
         Path, typer.Option(help="Where bundle and archive lie.", metavar="DIR")
     ] = Path("model_store"),
 ) -> None:
-    """Teaches EfficientNet-Lite0, serves it, asks it over REST and gRPC, and stops it.
+    """Teaches EfficientNet-Lite0, serves it, asks it, compares two image sets, and stops it.
 
     What an earlier run made is used again, where it is whole and this LaViSE would make the same.
     """
@@ -67,10 +73,13 @@ def make(model_store: Path, recipe: "DemoRecipe") -> None:
 
 
 def ask(model_store: Path) -> None:
-    """Starts TorchServe on free ports, asks both doors about the photograph, and stops it.
+    """Starts the servers on free ports, asks all doors, and stops them.
+
+    TorchServe's REST and gRPC are asked about the photograph, and the companion compares two
+    composed image sets.
 
     Args:
-        model_store: Holds ``lavise.mar``.
+        model_store: Holds ``lavise.mar``; the page of the comparison is written there.
 
     Raises:
         EnvironmentProblem: The server cannot start, or its doors do not agree.
@@ -88,6 +97,8 @@ def ask(model_store: Path) -> None:
             over_rest = rest.explain([photo], request)
         with GrpcClient(server.grpc_target, model=_MODEL) as grpc:
             over_grpc = grpc.explain([photo], request)
+        with waiting(notes(), f"comparing two sets of {_SET_IMAGES} images through the companion"):
+            report, page = asyncio.run(_compare(server))
     finally:
         with waiting(notes(), "stopping TorchServe"):
             server.stop()
@@ -97,9 +108,58 @@ def ask(model_store: Path) -> None:
         console.print(explanation_view(answer["images"][0] | {"source": _PHOTO.name}))
     if not agree(over_rest, over_grpc):
         raise EnvironmentProblem("REST and gRPC do not give the same answer", field="torchserve")
-    console.print("Both doors give the same answer. To ask again, run `make serve`, and then:")
-    usual = f"http://127.0.0.1:{Ports().rest}"
-    console.print(f"  {curl_command(usual, _MODEL, _near(_PHOTO), _MOST_ACTIVE)}", soft_wrap=True)
+    console.print("Both doors give the same answer.")
+    console.rule("how two image sets differ, asked of the companion", align="left")
+    console.print(report_view(report))
+    file = model_store / "comparison.html"
+    file.write_text(page, encoding="utf-8")
+    console.print(f"The same as a page: {_near(file)}. To ask again, run `make serve`, and then:")
+    usual = "http://127.0.0.1:8000"
+    console.print(f"  {curl_command(usual, _near(_PHOTO), _MOST_ACTIVE)}", soft_wrap=True)
+
+
+async def _compare(server: "TorchServe") -> "tuple[Report, str]":
+    """Runs the companion beside TorchServe, and has it compare the two sets of the demo."""
+    import httpx
+
+    from lavise.client import AsyncClient
+    from lavise.demo.image_sets import PLANTED, two_sets
+    from lavise_service.companion.lifecycle import Doors, serve
+    from lavise_service.companion.settings import Address, Settings
+
+    host, _, port = server.grpc_target.rpartition(":")
+    a, b = await asyncio.to_thread(two_sets, _SET_IMAGES)
+    stop, opened = asyncio.Event(), asyncio.get_running_loop().create_future()
+    with TemporaryDirectory(prefix="lavise-") as store:
+        settings = Settings(
+            grpc_listen=Address("127.0.0.1", 0),
+            http_listen=Address("127.0.0.1", 0),
+            torchserve=Address(host, int(port)),
+            model=_MODEL,
+            store=store,
+        )
+        serving = asyncio.create_task(
+            serve(settings, stop, when_open=opened.set_result, linger_s=0)
+        )
+        await asyncio.wait((serving, opened), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            await serving
+        doors: Doors = opened.result()
+        try:
+            async with AsyncClient(str(doors.grpc)) as lavise:
+                sets = [
+                    await lavise.upload_image_set(images, display_name=name, thumbnails=True)
+                    for name, images in ((f"{PLANTED}s common", a), (f"{PLANTED}s rare", b))
+                ]
+                found = await lavise.compare(*(one.name for one in sets))
+            async with httpx.AsyncClient(base_url=f"http://{doors.http}", trust_env=False) as web:
+                page = await web.get(f"/v1/{found.name}/report.html", timeout=60)
+        finally:
+            stop.set()
+            await serving
+    if not found.HasField("report") or page.is_error:
+        raise EnvironmentProblem(f"the comparison failed: {found.error.message or page.text}")
+    return found.report, page.text
 
 
 def agree(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON

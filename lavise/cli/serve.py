@@ -1,4 +1,4 @@
-"""``lavise serve``: TorchServe in the foreground, until Ctrl-C or SIGTERM."""
+"""``lavise serve``: TorchServe and the companion, until Ctrl-C or SIGTERM."""
 
 import sys
 from contextlib import ExitStack
@@ -12,6 +12,7 @@ from lavise.cli.output import answers, notes, waiting
 from lavise.errors import RequestError
 
 if TYPE_CHECKING:
+    from lavise_service.companion.lifecycle import Doors
     from lavise_service.torchserve import Ports, TorchServe
 
 
@@ -36,7 +37,11 @@ def serve(
     grpc_port: Annotated[int, _port("gRPC.")] = 7070,
     grpc_management_port: Annotated[int, _port("gRPC, what is loaded.")] = 7071,
 ) -> None:
-    """Serves on loopback until Ctrl-C or SIGTERM; the log goes to stderr."""
+    """Serves until Ctrl-C or SIGTERM; the log goes to stderr.
+
+    TorchServe listens on loopback, at the ports below; the companion, which faces clients, where
+    LAVISE_GRPC_LISTEN and LAVISE_HTTP_LISTEN say. docs/settings.md lists its settings.
+    """
     from lavise_service.torchserve import Ports
 
     if bundle is not None and model_store is not None:
@@ -66,29 +71,32 @@ def serve_store(
         photo: What the example of a request sends.
 
     Raises:
-        EnvironmentProblem: The server cannot start, or ends by itself.
+        EnvironmentProblem: A server cannot start, or ends by itself.
+        SpecError: A LAVISE_* setting is not accepted.
     """
-    from lavise_service.torchserve import TorchServe, run_forever
+    from lavise_service.companion.settings import Settings
+    from lavise_service.together import run_together
+    from lavise_service.torchserve import TorchServe
 
+    settings = Settings()
     server = TorchServe(store, models=models, ports=ports, echo=sys.stderr)
 
     with ExitStack() as stack:
         stack.enter_context(waiting(notes(), "starting TorchServe"))
 
-        def ready(started: TorchServe) -> None:
+        def ready(started: TorchServe, doors: "Doors") -> None:
             stack.close()
-            _print_doors(started, photo)
+            _print_doors(started, doors, photo)
 
-        run_forever(server, when_ready=ready)
+        run_together(server, settings, when_ready=ready)
     notes().print("stopped")
 
 
-def curl_command(rest_url: str, model: str, photo: str, most_active: int) -> str:
-    """A command that asks a server for words.
+def curl_command(url: str, photo: str, most_active: int) -> str:
+    """A command that asks the companion for words.
 
     Args:
-        rest_url: Such as ``http://127.0.0.1:8080``.
-        model: As it is served.
+        url: Such as ``http://127.0.0.1:8000``.
         photo: A file.
         most_active: How many filters.
 
@@ -99,17 +107,20 @@ def curl_command(rest_url: str, model: str, photo: str, most_active: int) -> str
 
     asked = f'{{"mostActive": {most_active}}}'
     form = f"-F {shlex.quote(f'image=@{photo}')} -F {shlex.quote(f'request={asked}')}"
-    return f"curl {form} {rest_url}/predictions/{model}"
+    return f"curl {form} {url}/v1/explain"
 
 
-def _print_doors(server: "TorchServe", photo: str) -> None:
+def _print_doors(server: "TorchServe", doors: "Doors", photo: str) -> None:
     console = answers()
     console.print(f"serving {', '.join(server.models)} until Ctrl-C")
+    console.print(f"  HTTP        http://{doors.http}, its page http://{doors.http}/docs")
+    console.print(f"  gRPC        {doors.grpc}")
+    console.print(f"  metrics     http://{doors.http}/metrics")
+    console.print("and behind them TorchServe, for this machine alone:")
     console.print(f"  REST        {server.rest_url}/predictions/NAME")
     console.print(f"  gRPC        {server.grpc_target}")
     console.print(f"  management  {server.management_url}/models")
     console.print(f"  metrics     {server.metrics_url}")
     console.print("ask it, for example:", soft_wrap=True)
-    example = curl_command(server.rest_url, server.models[0], photo, 10)
-    console.print(f"  {example}", soft_wrap=True)
+    console.print(f"  {curl_command(f'http://{doors.http}', photo, 10)}", soft_wrap=True)
     console.file.flush()

@@ -147,7 +147,7 @@ class AsyncClient:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_resumable),
             stop=stop_after_attempt(UPLOAD_ATTEMPTS),
-            wait=wait_exponential_jitter(initial=0.5, max=8),
+            wait=wait_exponential_jitter(multiplier=0.5, max=8),
             reraise=True,
         ):
             with attempt:

@@ -7,19 +7,27 @@ LaviseError that the handler meant.
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import grpc
 import httpx
 import orjson
 
-from lavise.errors import BundleError, EnvironmentProblem, ImageError, LaviseError, RequestError
+from lavise.errors import EnvironmentProblem, LaviseError, RequestError
 from lavise_service.inference_pb2 import PredictionResponse, PredictionsRequest
 from lavise_service.torchserve.config import MAX_MESSAGE_BYTES
+from lavise_service.wire import (
+    CHANNEL_OPTIONS,
+    PREDICTIONS,
+    Json,
+    checked,
+    entries,
+    too_large,
+    unknown_model,
+)
 
-Json: TypeAlias = dict[str, Any]
+__all__ = ["GrpcClient", "Json", "RestClient"]
 
-_PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 _JSON = {"content-type": "application/json"}
 
 
@@ -57,8 +65,8 @@ class RestClient:
         Raises:
             LaviseError: What the handler, TorchServe or the network refused; see ``errors``.
         """
-        entries = _entries(images, request)
-        return self._post(files={name: (name, content) for name, content in entries.items()})
+        files = {name: (name, data) for name, data in entries(images, request).items()}
+        return self._post(files=files)
 
     def ask(self, request: Mapping[str, Any]) -> Json:
         """Sends a request as JSON: an ExplainRequest whose images are base64, or a look-up.
@@ -77,7 +85,7 @@ class RestClient:
                 f"TorchServe described the model without the handler's part: {metadata!r}",
                 field="torchserve",
             )
-        return _checked(metadata)
+        return checked(metadata)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -107,7 +115,7 @@ class RestClient:
                 field="torchserve",
             ) from problem
         if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE and not answer.content:
-            raise _too_large()
+            raise too_large()
         try:
             payload = orjson.loads(answer.content)
         except orjson.JSONDecodeError as problem:
@@ -119,7 +127,7 @@ class RestClient:
             # TorchServe's own form: {"code": 404, "type": "...", "message": "..."}.
             kind = RequestError if answer.is_client_error else EnvironmentProblem
             raise kind(f"TorchServe: {payload.get('message', payload)}", field="torchserve")
-        return _checked(payload) if isinstance(payload, dict) else payload
+        return checked(payload) if isinstance(payload, dict) else payload
 
 
 class GrpcClient:
@@ -135,16 +143,9 @@ class GrpcClient:
         self._target = target
         self._model = model
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(
-            target,
-            options=(
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.enable_http_proxy", 0),
-            ),
-        )
+        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._predict = self._channel.unary_unary(
-            _PREDICTIONS,
+            PREDICTIONS,
             request_serializer=PredictionsRequest.SerializeToString,
             response_deserializer=PredictionResponse.FromString,
         )
@@ -155,12 +156,12 @@ class GrpcClient:
         Raises:
             LaviseError: What the handler, TorchServe or the network refused; see ``errors``.
         """
-        message = PredictionsRequest(model_name=self._model, input=_entries(images, request))
+        message = PredictionsRequest(model_name=self._model, input=entries(images, request))
         try:
             answer = self._predict(message, timeout=self._timeout_s)
         except grpc.RpcError as problem:
             raise self._meaning(problem, message) from problem
-        return _checked(orjson.loads(answer.prediction))
+        return checked(orjson.loads(answer.prediction))
 
     def ask(self, request: Mapping[str, Any]) -> Json:
         """Sends a request without an image: see ``RestClient.ask``."""
@@ -184,49 +185,13 @@ class GrpcClient:
     def _meaning(self, problem: grpc.RpcError, message: PredictionsRequest) -> LaviseError:
         # TorchServe cancels what is over its limit, and says nothing.
         if message.ByteSize() > MAX_MESSAGE_BYTES:
-            return _too_large()
+            return too_large()
         # The exception of a failed unary call is the call itself, which the stubs do not say.
         code = problem.code() if isinstance(problem, grpc.Call) else None
         text = problem.details() if isinstance(problem, grpc.Call) else str(problem)
         told = (text or "").partition("\n")[0]  # the rest names Java classes
-        if told.startswith("Model not found"):
-            return RequestError(f"TorchServe: {told}", field="model")
-        return EnvironmentProblem(
+        return unknown_model(text) or EnvironmentProblem(
             f"TorchServe does not answer at {self._target}: {code}: {told}. "
             "Start it with: lavise serve",
             field="torchserve",
         )
-
-
-def _entries(images: Sequence[bytes], request: Mapping[str, Any] | None) -> dict[str, bytes]:
-    """Returns the entries of a multipart form or a gRPC map: image, image_2, ..., request."""
-    names = ("image" if number == 1 else f"image_{number}" for number in range(1, len(images) + 1))
-    entries = dict(zip(names, images, strict=True))
-    if request:
-        entries["request"] = orjson.dumps(request)
-    return entries
-
-
-def _checked(payload: Json) -> Json:
-    """Returns a payload, or raises the error that it carries."""
-    error = payload.get("error")
-    if not error:
-        return payload
-    message, code = error.get("message", ""), error.get("code")
-    details = error.get("details") or [{}]
-    violations = details[0].get("fieldViolations") or [{}]
-    field = violations[0].get("field", "")
-    # The numbers of google.rpc.Code are those of grpc.StatusCode.
-    if code == grpc.StatusCode.INVALID_ARGUMENT.value[0]:
-        kind = ImageError if field.startswith("image") else RequestError
-        raise kind(message, field=field)
-    if code == grpc.StatusCode.FAILED_PRECONDITION.value[0]:
-        raise BundleError(message, field=field)
-    raise EnvironmentProblem(message, field=field)
-
-
-def _too_large() -> RequestError:
-    return RequestError(
-        f"the request is over TorchServe's limit of {MAX_MESSAGE_BYTES:,} bytes: "
-        "send fewer or smaller images at a time"
-    )

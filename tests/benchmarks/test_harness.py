@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import catalog, explain, harness, published_loop, quality, run, torchserve
+from benchmarks import harness, run
 from benchmarks.harness import ROUNDS, Row, at_least, at_most, machine, paired, read_report
 
 KEYS = ["name", "value", "bar", "unit", "ok", "spread", "baseline"]
@@ -158,5 +158,4 @@ def test_the_document_takes_the_table(
 
 
 def test_every_benchmark_has_one_name() -> None:
-    modules = (explain, published_loop, catalog, quality, torchserve)
-    assert len(run.BENCHES) == sum(len(module.ROWS) for module in modules)
+    assert len(run.BENCHES) == sum(len(module.ROWS) for module in run.MODULES)

@@ -8,12 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from lavise.bundle import open_bundle
 from lavise.cli.errors import exit_status
 from lavise.cli.output import shown
-from lavise_service.client import RestClient
 from lavise_service.torchserve import Ports
 from tests.command_line import LAVISE, lavise, program
 from tests.tiny_cnn import SPEC
@@ -81,7 +81,7 @@ def test_a_signal_ends_teaching_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-def test_serve_a_bundle_until_a_signal(tiny_bundle: Path, tomato: Path) -> None:
+def test_serve_a_bundle_until_a_signal(tiny_bundle: Path, tomato: Path, tmp_path: Path) -> None:
     ports = Ports.free()
     options = {
         "--port": ports.rest,
@@ -96,11 +96,18 @@ def test_serve_a_bundle_until_a_signal(tiny_bundle: Path, tomato: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ
+        | {
+            "LAVISE_GRPC_LISTEN": "127.0.0.1:0",
+            "LAVISE_HTTP_LISTEN": "127.0.0.1:0",
+            "LAVISE_STORE": str(tmp_path),
+        },
     ) as process:
         assert process.stdout is not None
         example = next(line.split() for line in process.stdout if line.startswith("  curl "))
-        with RestClient(example[-1].removesuffix("/predictions/lavise")) as rest:
-            answer = rest.explain([tomato.read_bytes()], {"mostActive": 1})
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            form = {"image": tomato.read_bytes(), "request": b'{"mostActive": 1}'}
+            answer = client.post(example[-1], files=form).json()
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate()
     assert answer["bundleDigest"] == open_bundle(tiny_bundle).digest

@@ -10,7 +10,12 @@ from lavise_service.torchserve.process import TorchServe
 _POLL_S = 0.2
 
 
-def run_forever(server: TorchServe, *, when_ready: Callable[[TorchServe], None]) -> None:
+def run_forever(
+    server: TorchServe,
+    *,
+    when_ready: Callable[[TorchServe], None],
+    beside: Callable[[Callable[[], bool]], None] | None = None,
+) -> None:
     """Starts a server and returns after Ctrl-C, SIGTERM or a closed terminal has stopped it.
 
     Call it from the main thread (only there Python handles signals). A signal counts from the
@@ -20,6 +25,8 @@ def run_forever(server: TorchServe, *, when_ready: Callable[[TorchServe], None])
     Args:
         server: The server, not started yet.
         when_ready: Called once, when every model answers.
+        beside: Run then in this thread, until it returns; it is given a function that says when
+            it is time to end. The server is stopped after it.
 
     Raises:
         EnvironmentProblem: If the server cannot start, or ends by itself.
@@ -35,7 +42,9 @@ def run_forever(server: TorchServe, *, when_ready: Callable[[TorchServe], None])
         server.start(should_stop=lambda: bool(received))
         if not received:
             when_ready(server)
-        while not received:
+        if beside is not None and not received:
+            beside(lambda: bool(received))
+        while beside is None and not received:
             server.raise_if_ended()
             time.sleep(_POLL_S)
     finally:

@@ -1,0 +1,95 @@
+"""The parts of a companion, made from its settings."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Self
+
+from lavise_service.companion.comparisons import Comparisons
+from lavise_service.companion.health import Readiness
+from lavise_service.companion.image_sets import ImageSets
+from lavise_service.companion.in_flight import InFlight
+from lavise_service.companion.metrics import Metrics
+from lavise_service.companion.settings import Settings
+from lavise_service.companion.slots import Slots
+from lavise_service.companion.store import Store, open_store
+from lavise_service.companion.tls import Tls
+from lavise_service.companion.tokens import Tokens
+from lavise_service.companion.upstream import Upstream
+from lavise_service.companion.uris import UriImages
+
+
+@dataclass(kw_only=True)
+class Companion:
+    """What the doors are made from.
+
+    Attributes:
+        settings: What was asked for.
+        metrics: What Prometheus sees.
+        upstream: TorchServe.
+        tokens: Who may ask.
+        tls: Certificates; None where the doors speak in clear.
+        explains: How many calls of TorchServe at a time, over both doors.
+        uploads: How many image sets are taken in at a time, over both doors.
+        store: What is kept.
+        uris: Reads the folders that clients may name.
+        image_sets: The image sets.
+        comparisons: The comparisons.
+        readiness: Whether predictions work.
+        in_flight: What is worked on, and whether it is about to end.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    upstream: Upstream
+    tokens: Tokens
+    tls: Tls | None
+    explains: Slots
+    uploads: Slots
+    readiness: Readiness
+    store: Store
+    uris: UriImages
+    image_sets: ImageSets
+    comparisons: Comparisons
+    in_flight: InFlight = field(default_factory=InFlight, init=False)
+
+    @classmethod
+    def assemble(cls, settings: Settings) -> Self:
+        """Makes the parts; call it inside the event loop.
+
+        Raises:
+            SpecError: A file, or the store, that the settings name cannot be used.
+            EnvironmentProblem: The store is not there, or cannot be written to.
+        """
+        tls = None
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+            tls.check()
+        tokens = Tokens(settings.tokens_file, settings.tokens)
+        metrics = Metrics()
+        upstream = Upstream(
+            str(settings.torchserve),
+            model=settings.model,
+            timeout_s=settings.explain_timeout_s,
+            metrics=metrics,
+        )
+        store = open_store(settings)
+        days = settings.retention_days
+        return cls(
+            settings=settings,
+            metrics=metrics,
+            upstream=upstream,
+            tokens=tokens,
+            tls=tls,
+            explains=Slots(settings.max_concurrent_explains, "explain calls"),
+            uploads=Slots(settings.max_concurrent_uploads, "image sets"),
+            readiness=Readiness(upstream, metrics),
+            store=store,
+            uris=UriImages(settings),
+            image_sets=ImageSets(store, upstream, settings),
+            comparisons=Comparisons(store, retention=timedelta(days=days) if days else None),
+        )
+
+    async def close(self) -> None:
+        """Lets go of what the parts hold."""
+        await self.comparisons.close()
+        await self.upstream.close()

@@ -1,0 +1,132 @@
+"""Handlers of gRPC methods, made from other handlers: what interceptors are built of.
+
+grpc knows four kinds of methods, by who streams. What is done around a call is the same for all.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, TypeAlias, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from lavise.errors import LaviseError, RequestError
+from lavise_service.companion.problems import RequestTimeout
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+# In quotes: the class takes no types at run time.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Around: TypeAlias = Callable[[Context], AbstractAsyncContextManager[None]]
+
+
+def wrapped(handler: Handler, around: Around) -> Handler:
+    """A handler that does its work inside a context manager."""
+    inner = _behaviour(handler)
+
+    async def one(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+        async with around(context):
+            return await inner(request, context)
+
+    async def several(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
+        async with around(context):
+            async for answer in _answers(inner(request, context)):
+                yield answer
+
+    return _like(
+        handler,
+        several if handler.response_streaming else one,
+        streaming=handler.request_streaming,
+        parse=handler.request_deserializer,
+    )
+
+
+def reading(handler: Handler, idle_s: float) -> Handler:
+    """A handler that reads and parses its messages itself.
+
+    So bytes that are no message are our error and not grpc's, a caller who stops sending is not
+    waited for, and a single message is only read once the call is let in.
+    """
+    inner, parse = _behaviour(handler), handler.request_deserializer
+    if parse is None:
+        return handler
+
+    async def messages(stream: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+        while (data := await _next(stream, idle_s)) is not None:
+            yield _parsed(data, parse)
+
+    async def request_of(stream: AsyncIterator[bytes]) -> Any:  # noqa: ANN401 - any message
+        if handler.request_streaming:
+            return messages(stream)
+        data = await _next(stream, idle_s)
+        if data is None:
+            raise RequestError("the call ended without a message")
+        return _parsed(data, parse)
+
+    async def one(stream: AsyncIterator[bytes], context: Context) -> Any:  # noqa: ANN401
+        return await inner(await request_of(stream), context)
+
+    async def several(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async for answer in _answers(inner(await request_of(stream), context)):
+            yield answer
+
+    return _like(
+        handler, several if handler.response_streaming else one, streaming=True, parse=None
+    )
+
+
+def refusal(error: LaviseError) -> Handler:
+    """A handler that raises an error, and reads no message for it."""
+
+    async def refuse(_requests: Any, _context: Context) -> None:  # noqa: ANN401 - a stream
+        raise error
+
+    return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+async def _next(stream: AsyncIterator[bytes], idle_s: float) -> bytes | None:
+    """The next message of a call; None after the last."""
+    try:
+        async with asyncio.timeout(idle_s):
+            return await anext(stream, None)
+    except TimeoutError:
+        raise RequestTimeout(f"nothing was sent for {idle_s:g} s") from None
+
+
+def _parsed(data: bytes, parse: Callable[[bytes], Any]) -> Any:  # noqa: ANN401 - any message
+    try:
+        return parse(data)
+    except DecodeError as problem:
+        raise RequestError("a message is not of the kind that is wanted") from problem
+
+
+async def _answers(made: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - a generator, or a coroutine
+    """The answers of a method; none where it writes them itself, by ``context.write``."""
+    if not hasattr(made, "__aiter__"):
+        await made
+        return
+    async with aclosing(made):
+        async for answer in made:
+            yield answer
+
+
+def _behaviour(handler: Handler) -> Callable[[Any, Context], Any]:
+    """The one function that a handler has, of the four it may have."""
+    found = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    return cast("Callable[[Any, Context], Any]", found)
+
+
+def _like(
+    handler: Handler,
+    behaviour: Callable[[Any, Context], Any],
+    *,
+    streaming: bool,
+    parse: Callable[[bytes], Any] | None,
+) -> Handler:
+    """A handler that answers in the same way as another."""
+    asks = "stream" if streaming else "unary"
+    answers = "stream" if handler.response_streaming else "unary"
+    make = getattr(grpc, f"{asks}_{answers}_rpc_method_handler")
+    return cast("Handler", make(behaviour, parse, handler.response_serializer))

@@ -1,0 +1,117 @@
+"""Layers between ``Calls`` and the application: who may ask, and how much may be sent how slowly.
+
+They are plain ASGI, so that a refused body is not read, and a bounded one is not held twice.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lavise_service.companion.problems import RequestTimeout, TooLarge
+from lavise_service.companion.tokens import Tokens
+
+OPEN: Final = frozenset({"/healthz", "/readyz"})
+"""Paths that need no token."""
+# Bytes per second that an upload must reach on average: a byte now and then is no upload.
+_SLOWEST: Final = 1024
+
+
+class BearerTokens:
+    """Lets nobody in without a token, but for health.
+
+    Args:
+        app: What is inside.
+        tokens: Who may ask.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+        self._app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification.
+
+        Raises:
+            Unauthenticated: No token, a wrong or an expired one.
+        """
+        if scope["path"] not in OPEN:
+            sent = Headers(scope=scope).getlist("authorization")
+            caller = self._tokens.check(sent[0] if len(sent) == 1 else None)
+            structlog.contextvars.bind_contextvars(caller=caller)
+        await self._app(scope, receive, send)
+
+
+class BoundedBodies:
+    """Bounds the bytes of a body and how slowly they may come, while they come.
+
+    Args:
+        app: What is inside.
+        max_bytes: Of a body.
+        larger: Other bounds by path.
+        idle_s: Seconds that a body may stand still.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, larger: Mapping[str, int], idle_s: float
+    ) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._larger = larger
+        self._idle_s = idle_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification.
+
+        Raises:
+            TooLarge: The body has, or says it has, too many bytes.
+            RequestTimeout: It stands still, or comes too slowly.
+        """
+        limit = self._larger.get(scope["path"], self._max_bytes)
+        declared = Headers(scope=scope).get("content-length", "")
+        # A server has read the number already; one that lies is the server's to find out.
+        if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+            raise _too_large(limit)
+        body = _Body(receive, limit, self._idle_s)
+        await self._app(scope, body.receive, send)
+
+
+class _Body:
+    """One body on its way in."""
+
+    def __init__(self, receive: Receive, limit: int, idle_s: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._idle_s = idle_s
+        self._waited_s = 0.0
+        self._bytes = 0
+        self._complete = False
+
+    async def receive(self) -> Message:
+        if self._complete:  # what comes now is only that the caller goes away
+            return await self._receive()
+        start = monotonic()
+        behind_s = max(0.0, self._waited_s - self._bytes / _SLOWEST)
+        try:
+            async with asyncio.timeout(max(0.0, self._idle_s - behind_s)):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"the body came too slowly: accepted are {self._idle_s:g} s without a byte, and "
+                f"{_SLOWEST} bytes per second over a longer time"
+            ) from None
+        # Only what the caller made us wait: what we do with the bytes may take its time.
+        self._waited_s += monotonic() - start
+        self._bytes += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self._bytes > self._limit:
+            raise _too_large(self._limit)
+        return message
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is too large; accepted: up to {limit:,} bytes")

@@ -1,0 +1,119 @@
+"""What Prometheus sees of the companion: rate, errors and duration of every door, and TorchServe.
+
+One registry per companion, so that two in one process (in tests) do not share numbers.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+# Seconds. An Explain takes tens of milliseconds, an upload minutes.
+_BUCKETS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075),
+    *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0),
+)
+
+
+class Metrics:
+    """The companion's numbers.
+
+    Attributes:
+        retries: Calls to TorchServe that were tried again.
+        failures: Calls to TorchServe that failed, by the gRPC code or what else was wrong.
+        ready: 1 while a real prediction works, 0 else.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self._requests = Counter(
+            "lavise_companion_requests_total",
+            "Calls answered, by door (grpc, http), method, and google.rpc code or HTTP status.",
+            ("door", "method", "code"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "lavise_companion_request_seconds",
+            "How long a call took, from its first byte to the end of its answer.",
+            ("door", "method"),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "lavise_companion_requests_in_flight",
+            "Calls being worked on.",
+            ("door",),
+            registry=registry,
+        )
+        self.retries = Counter(
+            "lavise_companion_torchserve_retries_total",
+            "Calls to TorchServe that were tried again.",
+            registry=registry,
+        )
+        self.failures = Counter(
+            "lavise_companion_torchserve_failures_total",
+            "Calls to TorchServe that failed, by its gRPC code, or not_json.",
+            ("reason",),
+            registry=registry,
+        )
+        self.ready = Gauge(
+            "lavise_companion_ready",
+            "Whether a real prediction works: 1, or 0.",
+            registry=registry,
+        )
+
+    @contextmanager
+    def call(self, door: str) -> Iterator["Outcome"]:
+        """Counts and times one call.
+
+        Args:
+            door: ``grpc`` or ``http``.
+
+        Yields:
+            Where to write which method it was, and how it ended.
+        """
+        outcome = Outcome()
+        start = perf_counter()
+        in_flight = self._in_flight.labels(door)
+        in_flight.inc()
+        try:
+            yield outcome
+        finally:
+            in_flight.dec()
+            outcome.seconds = perf_counter() - start
+            self._seconds.labels(door, outcome.method).observe(outcome.seconds)
+            self._requests.labels(door, outcome.method, outcome.code).inc()
+
+    def exposition(self) -> bytes:
+        """Returns the text that Prometheus scrapes; its type is ``CONTENT_TYPE``."""
+        return generate_latest(self.registry)
+
+
+class Outcome:
+    """How a call went.
+
+    Attributes:
+        method: One of a bounded set of names, never what a caller wrote.
+        code: The name of a google.rpc code, or an HTTP status.
+        seconds: How long it took; 0 until it ends.
+    """
+
+    def __init__(self) -> None:
+        self.method = "unmatched"
+        self.code = "OK"
+        self.seconds = 0.0

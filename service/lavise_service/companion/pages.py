@@ -1,0 +1,84 @@
+"""Reports as pages: the example images of the sets, with heat maps that TorchServe draws anew."""
+
+import asyncio
+import base64
+import logging
+from collections import defaultdict
+from typing import Any, Final
+
+import numpy as np
+
+from lavise.errors import LaviseError
+from lavise.report import render_report, wanted_pictures
+from lavise.v1.bias_pb2 import Comparison, Report
+from lavise_service.companion.problems import NotReady
+from lavise_service.companion.store import Store
+from lavise_service.companion.upstream import Upstream
+
+_TIMEOUT_S: Final = 20.0
+_log = logging.getLogger(__name__)
+Picture = tuple[str, int]
+
+
+async def report_page(comparison: Comparison, store: Store, upstream: Upstream) -> str:
+    """The page of a comparison.
+
+    Args:
+        comparison: With its report.
+        store: Has the small images, where they were to be kept and the sets are still there.
+        upstream: Draws the heat maps; without it, or with another bundle, the page has none.
+
+    Returns:
+        HTML.
+
+    Raises:
+        NotReady: The comparison is still worked on, or has failed.
+    """
+    if comparison.state != Comparison.STATE_DONE:
+        said = comparison.error.message or "it is still worked on"
+        raise NotReady(f"{comparison.name} has no report: {said}", field="name")
+    report = comparison.report
+    pictures = await asyncio.to_thread(_pictures, report, store)
+    heatmaps = await _heatmaps(report, pictures, upstream)
+    return await asyncio.to_thread(render_report, report, pictures, heatmaps)
+
+
+def _pictures(report: Report, store: Store) -> dict[Picture, bytes]:
+    found: dict[Picture, bytes] = {}
+    for side, name in (("a", report.a.name), ("b", report.b.name)):
+        wanted = {one.index for one in wanted_pictures(report) if one.side == side}
+        try:
+            thumbnails = store.thumbnails(name, wanted)
+        except LaviseError:  # deleted or expired since
+            continue
+        found |= {(side, index): image for index, image in thumbnails.items()}
+    return found
+
+
+async def _heatmaps(
+    report: Report, pictures: dict[Picture, bytes], upstream: Upstream
+) -> dict[tuple[str, int, int], np.ndarray]:
+    by_filter: dict[int, list[Picture]] = defaultdict(list)
+    for wanted in wanted_pictures(report):
+        if wanted.filter is not None and (wanted.side, wanted.index) in pictures:
+            by_filter[wanted.filter].append((wanted.side, wanted.index))
+    found: dict[tuple[str, int, int], np.ndarray] = {}
+    for index, those in by_filter.items():
+        asked = {"layer": report.layer, "filters": {"indices": [index]}, "heatmaps": True}
+        try:
+            answer = await upstream.explain(
+                [pictures[one] for one in those], asked, timeout=_TIMEOUT_S
+            )
+        except LaviseError as problem:
+            _log.warning("a report has no heat maps", extra={"reason": problem.message})
+            return found
+        if answer["bundleDigest"] != report.bundle_digest:
+            return found
+        for (side, number), image in zip(those, answer["images"], strict=True):
+            found[side, number, index] = _array(image["filters"][0]["heatmap"])
+    return found
+
+
+def _array(heatmap: dict[str, Any]) -> np.ndarray:
+    values = np.frombuffer(base64.b64decode(heatmap["values"]), dtype=np.uint8)
+    return values.reshape(heatmap["height"], heatmap["width"])

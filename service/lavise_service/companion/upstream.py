@@ -1,0 +1,238 @@
+"""TorchServe, as the companion asks it: over grpc.aio, with deadlines, once more after a crash.
+
+A prediction changes nothing, so one that fell with its worker is sent again, once: an image that
+kills workers then kills two and not all. The new worker loads its bundle for 4 to 6 seconds, and
+what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is never sent again.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any, Final
+
+import grpc
+import orjson
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from lavise.errors import LaviseError
+from lavise_service.companion.metrics import Metrics
+from lavise_service.companion.problems import DeadlineExceeded, TooLarge, Unavailable
+from lavise_service.inference_pb2 import PredictionResponse, PredictionsRequest
+from lavise_service.torchserve.config import MAX_MESSAGE_BYTES
+from lavise_service.wire import (
+    CHANNEL_OPTIONS,
+    PREDICTIONS,
+    Json,
+    checked,
+    entries,
+    too_large,
+    unknown_model,
+)
+
+_log = logging.getLogger(__name__)
+
+WORKER_RESTART_S: Final = 5.0
+"""Seconds until a worker that died answers again."""
+_ATTEMPTS: Final = 2
+_WAIT_S: Final = (0.05, 0.4)
+# A TorchServe that comes back is found within a second, not after gRPC's two minutes.
+_OPTIONS: Final = (
+    *CHANNEL_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+_ERROR: Final = b'{"error":'
+
+
+class _WorkerTrouble(Unavailable):
+    """TorchServe or its worker failed; the caller is not to blame, and trying again may help."""
+
+
+class Upstream:
+    """The way to one TorchServe; make it inside the event loop.
+
+    Args:
+        target: Of its gRPC door, such as ``127.0.0.1:7070``.
+        model: The name that the model is served under.
+        timeout_s: How long an answer may take where the caller gives no less.
+        metrics: Where retries and failures are counted.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        model: str = "lavise",
+        timeout_s: float = 60.0,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._target = target
+        self._model = model
+        self._timeout_s = timeout_s
+        self._metrics = metrics or Metrics()
+        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._predict = self._channel.unary_unary(
+            PREDICTIONS,
+            request_serializer=PredictionsRequest.SerializeToString,
+            response_deserializer=PredictionResponse.FromString,
+        )
+        self._once_or_twice = AsyncRetrying(
+            retry=retry_if_exception_type(_WorkerTrouble),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_random(*_WAIT_S),
+            before_sleep=lambda _: self._metrics.retries.inc(),
+            reraise=True,
+        ).wraps(self._once)
+        self.last_success: float | None = None
+        """When a prediction on an image last succeeded, by ``time.monotonic``."""
+
+    async def explain(
+        self,
+        images: Sequence[bytes],
+        request: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
+    ) -> Json:
+        """Explains encoded images; returns ExplainResponse in JSON form.
+
+        Args:
+            images: Encoded; empty where the request carries them in base64.
+            request: ExplainRequest in JSON form.
+            timeout: Seconds that the caller gives.
+
+        Raises:
+            InputError: The request is wrong.
+            Unavailable: TorchServe or its worker failed; says when to try again.
+            DeadlineExceeded: The caller's time is over.
+        """
+        return _parsed(await self.explain_raw(images, request, timeout=timeout))
+
+    async def explain_raw(
+        self,
+        images: Sequence[bytes],
+        request: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
+    ) -> bytes:
+        """Like ``explain``; returns the answer as the JSON text that came."""
+        answer = await self._ask(entries(images, request), timeout)
+        self.last_success = monotonic()
+        return answer
+
+    async def profile(
+        self,
+        images: Sequence[bytes],
+        request: Mapping[str, Any],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
+    ) -> Json:
+        """Profiles encoded images; returns ProfileResponse in JSON form.
+
+        Args:
+            images: Encoded. Without any, the answer has the words and the catalog's words only.
+            request: ProfileRequest in JSON form.
+            timeout: Seconds that the caller gives.
+
+        Raises:
+            LaviseError: As ``explain`` does.
+        """
+        answer = _parsed(await self._ask(entries(images, {"profile": dict(request)}), timeout))
+        if images:
+            self.last_success = monotonic()
+        return answer
+
+    async def describe(
+        self,
+        request: Mapping[str, Any],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
+    ) -> Json:
+        """Looks filters up in the catalog: DescribeFiltersRequest to DescribeFiltersResponse.
+
+        Raises:
+            LaviseError: As ``explain`` does.
+        """
+        return _parsed(await self._ask(entries((), {"describeFilters": dict(request)}), timeout))
+
+    async def model(
+        self,
+        request: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
+    ) -> Json:
+        """Says what is loaded: GetModelRequest to GetModelResponse.
+
+        Raises:
+            LaviseError: As ``explain`` does.
+        """
+        return _parsed(await self._ask(entries((), {"getModel": dict(request or {})}), timeout))
+
+    async def close(self) -> None:
+        """Closes the channel, and with it what still runs."""
+        await self._channel.close()
+
+    async def _ask(
+        self,
+        parts: dict[str, bytes],
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> bytes:
+        """Sends one prediction, once more after a crash; returns the JSON text."""
+        message = PredictionsRequest(model_name=self._model, input=parts)
+        if message.ByteSize() > MAX_MESSAGE_BYTES:
+            raise TooLarge(too_large().message)  # TorchServe would cancel it, and say nothing
+        ends = monotonic() + (self._timeout_s if timeout is None else timeout)
+        return await self._once_or_twice(message, ends)
+
+    async def _once(self, message: PredictionsRequest, ends: float) -> bytes:
+        """Sends a prediction; returns the JSON text, or raises what it stands for."""
+        left = ends - monotonic()
+        try:
+            answer = await self._predict(message, timeout=max(0.0, min(left, self._timeout_s)))
+        except grpc.aio.AioRpcError as problem:
+            raise self._meaning(problem, caller_is_late=left < self._timeout_s) from problem
+        text: bytes = answer.prediction
+        if text.startswith(_ERROR):
+            _parsed(text)
+        if not (text.startswith(b"{") and text.endswith(b"}")):
+            self._metrics.failures.labels("not_json").inc()
+            raise _WorkerTrouble("TorchServe answered with something that is not JSON")
+        return text
+
+    def _meaning(self, problem: grpc.aio.AioRpcError, *, caller_is_late: bool) -> LaviseError:
+        code, details = problem.code(), problem.details()
+        self._metrics.failures.labels(code.name).inc()
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if caller_is_late:
+                return DeadlineExceeded("the answer did not come in the time given for it")
+            return Unavailable(
+                f"TorchServe did not answer within {self._timeout_s:g} s",
+                retry_after_s=WORKER_RESTART_S,
+            )
+        _log.warning(
+            "TorchServe failed",
+            extra={"code": code.name, "details": details, "target": self._target},
+        )
+        if unknown_model(details):
+            return Unavailable(
+                f"TorchServe does not serve the model {self._model!r} (yet)",
+                retry_after_s=WORKER_RESTART_S,
+            )
+        return _WorkerTrouble(
+            "the worker that explains is not there just now; it comes back by itself",
+            retry_after_s=WORKER_RESTART_S,
+        )
+
+
+def _parsed(text: bytes) -> Json:
+    """Returns an answer's JSON object.
+
+    Raises:
+        Unavailable: It is none.
+        LaviseError: What it carries instead of an answer.
+    """
+    try:
+        answer = orjson.loads(text)
+    except orjson.JSONDecodeError as problem:
+        raise Unavailable("TorchServe answered with something that is not JSON") from problem
+    return checked(answer)
