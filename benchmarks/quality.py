@@ -32,6 +32,7 @@ from lavise.teach.datasets import DemoDataset
 from lavise.teach.evaluation import recall_at
 from lavise.teach.features import extract_features
 from lavise.teach.training import PAPER_RECIPE, Examples, train_regression
+from lavise.word_scores import WordScores
 from lavise.words import WordVectors
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def _object_recall(
     mapper: MapperWeights, features: Features, vocabulary: WordVectors
 ) -> dict[str, float]:
     names = [features.categories[i] for i in features.category]
-    return recall_at(mapper(features.layers[_LAYER].regions), names, vocabulary)
+    score = WordScores.of(mapper, vocabulary.vectors)
+    return recall_at(score, features.layers[_LAYER].regions, names, vocabulary)
 
 
 def _paper_mapper(found: Bundle, vocabulary: WordVectors) -> MapperWeights:

@@ -25,7 +25,7 @@ class Explanation:
         qualified: (F,) whether the map exceeds T_f somewhere; None without a catalog.
         inactive: (F,) whether there is nothing to attend to; such a filter has no words.
         word_ids: (F, k) positions in the vocabulary, best first.
-        scores: (F, k) cosines.
+        scores: (F, k), see lavise.word_scores.
         logits: (K,) of the CNN's own head; empty without one.
         explainer: What made it, for names and catalog entries.
         heatmaps: (F, H, W) uint8, each map's positive part, 255 at its maximum; None unless asked
@@ -45,7 +45,7 @@ class Explanation:
     heatmaps: np.ndarray | None = None
 
     def words(self, row: int) -> list[tuple[str, float]]:
-        """The words of one filter, best first, each with its cosine; none when inactive."""
+        """The words of one filter, best first, each with its score; none when inactive."""
         if self.inactive[row]:
             return []
         vocabulary = self.explainer.vocabulary

@@ -1,7 +1,7 @@
 """A filter's words over its top images, and whether they mean anything.
 
-Votes: each top image gives softmax(cosine / 0.05) over the vocabulary for the filter's attended
-feature there; a filter's share of a word is the mean over its top images.
+Votes: each top image gives softmax(score / 0.05) over the vocabulary for the filter's attended
+feature there (lavise.word_scores); a filter's share of a word is the mean over its top images.
 
 Verdict: the words of a filter that stands for something differ from the words of everything, over
 its top images, by more than they do over images drawn at random. Statistic: the Kullback-Leibler
@@ -20,6 +20,7 @@ from scipy import stats
 
 from lavise.attention import attention_rows
 from lavise.progress import Track, silent
+from lavise.word_scores import WordScores
 
 if TYPE_CHECKING:
     from lavise.catalog import LayerStatistics
@@ -77,13 +78,14 @@ def describe(
     C = len(found.activation)
     used = _used(found)
     counts = used.sum(axis=1)
-    background, null = _null_model(mapper, vocabulary, found, counts, seed, track)
+    score = WordScores.of(mapper, vocabulary)
+    background, null = _null_model(score, found, counts, seed, track)
     words: list[list[tuple[int, float]]] = []
     statistic = np.zeros(C)
     for start in track(range(0, C, _FILTERS_AT_ONCE), "filter words", -(-C // _FILTERS_AT_ONCE)):
         some = slice(start, start + _FILTERS_AT_ONCE)
         seen = used[some]
-        given = votes(mapper, found.attended[some][seen].astype(np.float32), vocabulary)
+        given = votes(score, found.attended[some][seen].astype(np.float32))
         ends = np.cumsum(seen.sum(axis=1))
         for f, one in enumerate(np.split(given, ends[:-1]), start):
             if not len(one):
@@ -111,28 +113,24 @@ def _used(found: LayerStatistics) -> np.ndarray:
     return np.asarray((found.image >= 0) & (order < max(1, found.images // _TOP_SHARE)))
 
 
-def votes(mapper: MapperWeights, features: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
+def votes(score: WordScores, features: np.ndarray) -> np.ndarray:
     """Each image's vote over the vocabulary.
 
     Args:
-        mapper: Of the layer.
+        score: Of the layer's mapper over the vocabulary.
         features: (R, C) attended features.
-        vocabulary: Unit-norm word vectors (V, D).
 
     Returns:
         (R, V), rows summing to 1.
     """
-    mapped = mapper(features)  # (R, D)
-    norm = np.linalg.norm(mapped, axis=1, keepdims=True)
-    logits = (mapped / np.maximum(norm, 1e-12)) @ vocabulary.T / VOTE_TEMPERATURE
+    logits = score(features) / VOTE_TEMPERATURE
     logits -= logits.max(axis=1, keepdims=True)
     shares = np.exp(logits)
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def _null_model(
-    mapper: MapperWeights,
-    vocabulary: np.ndarray,
+    score: WordScores,
     found: LayerStatistics,
     counts: np.ndarray,
     seed: int,
@@ -155,9 +153,9 @@ def _null_model(
         features = [rows[i] @ sample[i].T.astype(np.float32) for i in active]
         # With fewer random images than top images the two could not be compared.
         if len(features) >= counts[f]:
-            said.append((votes(mapper, np.stack(features), vocabulary), int(counts[f])))
+            said.append((votes(score, np.stack(features)), int(counts[f])))
     if not said:
-        return np.full(len(vocabulary), 1 / len(vocabulary)), np.zeros(0)
+        return np.full(len(score.vocabulary), 1 / len(score.vocabulary)), np.zeros(0)
     background = np.mean([shares.mean(axis=0) for shares, _ in said], axis=0)
     null = []
     for shares, n in said:

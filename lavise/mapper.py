@@ -56,6 +56,18 @@ class MapperWeights:
         Returns:
             (R, D) vectors, not normalised.
         """
+        out = self.posterior(v)
+        return np.asarray(out @ self.E) if self.form == "concepts" else out
+
+    def posterior(self, v: np.ndarray) -> np.ndarray:
+        """The concepts' posterior; for ``regression`` the word vector itself.
+
+        Args:
+            v: (R, C) float32 features.
+
+        Returns:
+            (R, K_own + K), rows summing to 1; (R, D) for ``regression``.
+        """
         first = v @ self.W_first + self.b_first  # (R, K_own + H)
         hidden = np.maximum(first[:, self.n_own :], 0.0)  # (R, H)
         second = hidden @ self.W_second + self.b_second if self.n_hidden else hidden
@@ -65,4 +77,4 @@ class MapperWeights:
         logits -= logits.max(axis=1, keepdims=True)
         posterior = np.exp(logits)
         posterior /= posterior.sum(axis=1, keepdims=True)
-        return np.asarray(posterior @ self.E)
+        return np.asarray(posterior)

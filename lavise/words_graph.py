@@ -13,6 +13,8 @@ What makes them fast is exact:
 * **Top-k in two stages.** Words are dealt into about sqrt(V) groups. The k best words lie in the
   k groups with the best maxima, so only those groups are sorted.
 * **Normalising last.** The cosine's |g(v)| divides k scores, not V.
+
+What a word scores stands in lavise.word_scores.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import onnx
 from onnx import TensorProto, numpy_helper, parser
 
 from lavise.graph_terms import FACTORISE_FROM, group_shape
+from lavise.word_scores import N_NAMED, NAMING_TEMPERATURE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +137,8 @@ _TOP_K: Final = """
   g_norm = ReduceL2 <keepdims = 1> (g_v, last_axis)
   g_safe = Max (g_norm, tiny)
   g_wide = Concat <axis = -1> (g_v, g_safe)
-  dot = MatMul (g_wide, vocabulary)
+  {dot} = MatMul (g_wide, vocabulary)
+  {naming}
   grouped = Reshape (dot, shape_groups)
   group_best = ReduceMax <keepdims = 0> (grouped, last_axis)
   best_value, best_group = TopK <axis = -1> (group_best, k_groups)
@@ -148,7 +152,20 @@ _TOP_K: Final = """
   offset = Mul (group_id, group_size)
   word_ids = Add (offset, inside)
   scores = Div (dot_best, g_safe)
-}
+}}
+"""
+
+# A concept without a word speaks for word 0, at a handicap that no cosine is below.
+_NAMING: Final = """
+  p_best, concept = TopK <axis = -1> (posterior, n_named)
+  p_safe = Max (p_best, tiny)
+  p_log = Log (p_safe)
+  p_scaled = Mul (p_log, naming)
+  handicap = Gather (concept_handicap, concept)
+  said = Add (p_scaled, handicap)
+  said_dot = Mul (said, g_safe)
+  said_word = Gather (concept_word, concept)
+  dot = ScatterElements <axis = 2, reduction = "max"> (cosine_dot, said_word, said_dot)
 """
 
 
@@ -172,6 +189,7 @@ def grouped_vocabulary(vectors: np.ndarray) -> np.ndarray:
 
 def build_words_graph(
     mapper: MapperWeights,
+    named: np.ndarray,
     n_words: int,
     shape: tuple[int, int, int],
     method: str,
@@ -181,6 +199,7 @@ def build_words_graph(
 
     Args:
         mapper: The mapper whose form and sizes the graph follows.
+        named: (K,) from lavise.word_scores.named_words().
         n_words: V.
         shape: The layer's feature map (C, H, W).
         method: One of lavise.graph_terms.GRAPH_METHODS.
@@ -200,7 +219,10 @@ def build_words_graph(
         + _ROWS[method]
         + _FIRST_LINEAR.format(A_att=A_att)
         + map_to_words(mapper)
-        + _TOP_K
+        + _TOP_K.format(
+            dot="cosine_dot" if mapper.form == "concepts" else "dot",
+            naming=_NAMING if mapper.form == "concepts" else "",
+        )
     )
     constants = {
         "shape_map": np.array([0, C, H * W]),
@@ -214,6 +236,10 @@ def build_words_graph(
         "zero": np.array(0, dtype=np.float32),
         "one_cell": np.array(1 / (H * W), dtype=np.float32),
         "tiny": np.array(1e-12, dtype=np.float32),
+        "naming": np.array(NAMING_TEMPERATURE, dtype=np.float32),
+        "n_named": np.array([min(N_NAMED, named.size)]),
+        "concept_word": np.maximum(named, 0),
+        "concept_handicap": np.where(named >= 0, 1, -9).astype(np.float32),
     }
     return finished(text, constants, weights)
 

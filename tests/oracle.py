@@ -99,6 +99,28 @@ def map_feature(mapper: MapperWeights, v: Vector) -> Vector:
     ]
 
 
+def posterior_of(mapper: MapperWeights, v: Vector) -> Vector:
+    """p(concept | v); nothing for regression."""
+    if mapper.form == "regression":
+        return []
+    first = linear(v, mapper.W_first, mapper.b_first)
+    own, hidden = first[: mapper.n_own], [max(x, 0.0) for x in first[mapper.n_own :]]
+    second = linear(hidden, mapper.W_second, mapper.b_second) if mapper.n_hidden else []
+    return softmax([*own, *second])
+
+
+def word_scores(mapper: MapperWeights, v: Vector, vocabulary: np.ndarray) -> np.ndarray:
+    """(V,) max(cos(g, w), 1 + 0.05 log p(c)) over the 8 best concepts c whose word w is."""
+    found = cosines(map_feature(mapper, v), vocabulary)
+    posterior = posterior_of(mapper, v)
+    for c in sorted(range(len(posterior)), key=lambda c: -posterior[c])[:8]:
+        near = [dot([float(x) for x in mapper.E[c]], [float(x) for x in w]) for w in vocabulary]
+        word = max(range(len(near)), key=lambda i: near[i])
+        if near[word] >= 0.8:
+            found[word] = max(found[word], 1 + 0.05 * math.log(max(posterior[c], TINY)))
+    return found
+
+
 def cosines(g: Vector, vocabulary: np.ndarray) -> np.ndarray:
     """(V,) cosine of g to each unit word vector."""
     length = norm(g)
@@ -115,7 +137,7 @@ def scores(
     method: str,
     threshold: float = 0.0,
 ) -> tuple[np.ndarray, float] | None:
-    """(V,) cosines of all words for one filter on one image, and how far float32 may be off.
+    """(V,) scores of all words for one filter on one image, and how far float32 may be off.
 
     None where the filter is inactive. The direction of a short g(v) is uncertain.
     """
@@ -123,7 +145,7 @@ def scores(
     if v is None:
         return None
     g = map_feature(mapper, v)
-    return cosines(g, vocabulary), 1e-4 * (1 + 1 / max(norm(g), 1e-9))
+    return word_scores(mapper, v, vocabulary), 1e-4 * (1 + 1 / max(norm(g), 1e-9))
 
 
 def random_mapper(

@@ -17,7 +17,7 @@ TEACHING = {"torch", "torchvision", "onnx", "onnxscript", "gensim", "safetensors
 LAYERS = (
     ("errors", "progress", "prefetch", "graph_terms", "manifest", "attention", "quantiles", "v1"),
     ("mapper", "masking", "options", "explanation", "tensors", "runtime"),
-    ("bundle", "catalog_table"),
+    ("bundle", "catalog_table", "word_scores"),
     ("explainer", "filter_words"),
     ("catalog", "messages", "teach"),
     ("cli",),

@@ -30,7 +30,7 @@ def explanation_view(image: Json) -> RenderableType:
     if described:
         table.add_column("T_f", justify="right")
         table.add_column("qualified")
-    table.add_column("words on this image (cosine)", ratio=3)
+    table.add_column("words on this image (score)", ratio=3)
     if described:
         table.add_column("verdict")
         table.add_column("words over the probe set (share)", ratio=2)

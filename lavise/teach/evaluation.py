@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lavise.words import WordVectors
 
 
 def recall_at(
-    mapped: np.ndarray,
+    score: Callable[[np.ndarray], np.ndarray],
+    features: np.ndarray,
     names: Sequence[str],
     vocabulary: WordVectors,
     ks: Sequence[int] = (1, 5, 10, 20),
 ) -> dict[str, float]:
-    """Recall@k of mapped features over a vocabulary (paper, section 4.1).
+    """Recall@k of features over a vocabulary (paper, section 4.1).
 
     Args:
-        mapped: (n, D) vectors g(v).
+        score: (R, C) features to (R, V) scores, such as lavise.word_scores.WordScores.
+        features: (n, C).
         names: The right word of each; those outside the vocabulary are left out.
-        vocabulary: Unit-norm words (V, D).
+        vocabulary: The V words.
         ks: Cuts.
 
     Returns:
@@ -35,15 +37,14 @@ def recall_at(
     right = np.array([vocabulary.index[names[i]] for i in kept])
     rank = np.concatenate(
         [
-            _ranks(mapped[kept[start : start + 256]], right[start : start + 256], vocabulary)
+            _ranks(score(features[kept[start : start + 256]]), right[start : start + 256])
             for start in range(0, len(kept), 256)
         ]
     )
     return {f"recall@{k}": float(np.mean(rank < k)) for k in ks} | {"examples": float(len(kept))}
 
 
-def _ranks(mapped: np.ndarray, right: np.ndarray, vocabulary: WordVectors) -> np.ndarray:
-    """Words that score better than the right one, for each feature; the norm does not matter."""
-    scores = mapped @ vocabulary.vectors.T  # (n, V)
+def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Words that score better than the right one, for each feature."""
     own = np.take_along_axis(scores, right[:, None], axis=1)
     return np.asarray((scores > own).sum(axis=1))

@@ -28,6 +28,7 @@ from lavise.teach.training import (
     train_regression,
 )
 from lavise.tensors import write_tensors
+from lavise.word_scores import WordScores, named_words
 from lavise.words import Centring, WordVectors, concept_vector, load_words, restrict
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 
@@ -147,7 +148,7 @@ def teach(
                 mapper_arrays(weights),
             )
             shape = (layer.channels, layer.height, layer.width)
-            write_graphs(folder, layer.name, weights, len(vocabulary.words), shape, where)
+            write_graphs(folder, layer.name, weights, vocabulary.vectors, shape, where)
             mappers.append(lesson.describe(weights, metrics))
         manifest = Manifest(
             name=plan.name,
@@ -170,7 +171,7 @@ def write_graphs(
     folder: Path,
     layer: str,
     mapper: MapperWeights,
-    n_words: int,
+    vocabulary: np.ndarray,
     shape: tuple[int, int, int],
     weights: Mapping[str, Location],
 ) -> None:
@@ -180,15 +181,16 @@ def write_graphs(
         folder: Of the bundle.
         layer: Its name.
         mapper: Its mapper.
-        n_words: V.
+        vocabulary: (V, D) unit-norm word vectors.
         shape: Its feature map (C, H, W).
         weights: Where in the folder each weight lies.
     """
+    named = named_words(mapper.E, vocabulary)
     for method in GRAPH_METHODS:
-        graph = build_words_graph(mapper, n_words, shape, method, weights)
+        graph = build_words_graph(mapper, named, len(vocabulary), shape, method, weights)
         file = folder / bundles.layer_file("words", layer, f"{method}.onnx")
         file.write_bytes(graph.SerializeToString())
-    graph = build_profile_graph(mapper, n_words, shape, weights)
+    graph = build_profile_graph(mapper, len(vocabulary), shape, weights)
     (folder / bundles.layer_file("profile", layer, "onnx")).write_bytes(graph.SerializeToString())
 
 
@@ -337,7 +339,8 @@ class _Lesson:
                 track=track,
             )
         metrics = recall_at(
-            weights(layer.regions[held_out]),
+            WordScores.of(weights, vocabulary.vectors),
+            layer.regions[held_out],
             [self.features.categories[i] for i in self.features.category[held_out]],
             vocabulary,
         )

@@ -12,7 +12,8 @@ from lavise.filter_words import N_WORDS, VOTE_TEMPERATURE, describe, votes
 from lavise.manifest import LayerEntry
 from lavise.mapper import MapperWeights
 from lavise.progress import silent
-from tests.oracle import MAPPER_KINDS, cosines, map_feature, random_mapper, unit_rows
+from lavise.word_scores import WordScores
+from tests.oracle import MAPPER_KINDS, random_mapper, unit_rows, word_scores
 
 C, D, V = 60, 8, 40
 N_PROBE = 600
@@ -57,7 +58,8 @@ def p_values(
 ) -> np.ndarray:
     counts = (found.image >= 0).sum(axis=1)
     statistic = describe(mapper, vocabulary, found, seed=seed).statistic
-    _, null = filter_words._null_model(mapper, vocabulary, found, counts, seed, silent)
+    score = WordScores.of(mapper, vocabulary)
+    _, null = filter_words._null_model(score, found, counts, seed, silent)
     return filter_words._p_values(statistic, null)
 
 
@@ -68,17 +70,17 @@ def p_values(
     rows=st.integers(1, 3),
     n_words=st.integers(1, 12),
 )
-def test_votes_are_softmax_of_cosines(seed: int, kind: str, rows: int, n_words: int) -> None:
+def test_votes_are_softmax_of_scores(seed: int, kind: str, rows: int, n_words: int) -> None:
     rng = np.random.default_rng(seed)
     mapper, vocabulary = random_mapper(rng, 5, D, kind), draw_vocabulary(rng, n_words)
     features = rng.normal(size=(rows, 5)).astype(np.float32)
 
-    shares = votes(mapper, features, vocabulary)
+    shares = votes(WordScores.of(mapper, vocabulary), features)
 
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
     for row in range(rows):
-        g = map_feature(mapper, features[row].astype(float).tolist())
-        raised = [math.exp(c / VOTE_TEMPERATURE) for c in cosines(g, vocabulary)]
+        scores = word_scores(mapper, features[row].astype(float).tolist(), vocabulary)
+        raised = [math.exp(c / VOTE_TEMPERATURE) for c in scores]
         expected = np.array(raised) / sum(raised)
         np.testing.assert_allclose(shares[row], expected, rtol=0.02, atol=2e-3)
 
@@ -86,9 +88,8 @@ def test_votes_are_softmax_of_cosines(seed: int, kind: str, rows: int, n_words: 
 def test_a_vote_of_nothing_is_split_evenly() -> None:
     mapper = random_mapper(np.random.default_rng(0), 5, D, "own")
     mapper.E[:] = 0
-    shares = votes(
-        mapper, np.ones((2, 5), dtype=np.float32), draw_vocabulary(np.random.default_rng(0))
-    )
+    score = WordScores.of(mapper, draw_vocabulary(np.random.default_rng(0)))
+    shares = votes(score, np.ones((2, 5), dtype=np.float32))
     np.testing.assert_allclose(shares, 1 / V, rtol=1e-5)
 
 
@@ -103,7 +104,8 @@ def test_words_are_the_largest_shares_in_order(n_words: int) -> None:
 
     for f in range(C):
         features = found.attended[f, :7].astype(np.float32)
-        shares = np.mean([votes(mapper, one[None], vocabulary)[0] for one in features], axis=0)
+        score = WordScores.of(mapper, vocabulary)
+        shares = np.mean([votes(score, one[None])[0] for one in features], axis=0)
         words = described.words[f]
         assert len(words) == min(N_WORDS, n_words)
         np.testing.assert_allclose(
@@ -119,13 +121,14 @@ def test_statistic_is_the_divergence_from_what_is_said_of_anything() -> None:
     mapper, vocabulary = random_mapper(rng, C, D, "both"), draw_vocabulary(rng)
     found = statistics_of(rng, maps, random_tops(rng, maps, 7))
     counts = np.full(C, 7)
-    background, _ = filter_words._null_model(mapper, vocabulary, found, counts, 0, silent)
+    score = WordScores.of(mapper, vocabulary)
+    background, _ = filter_words._null_model(score, found, counts, 0, silent)
     assert background.sum() == pytest.approx(1, abs=1e-5)
 
     statistic = describe(mapper, vocabulary, found, seed=0).statistic
 
     for f in range(C):
-        shares = votes(mapper, found.attended[f, :7].astype(np.float32), vocabulary).mean(axis=0)
+        shares = votes(score, found.attended[f, :7].astype(np.float32)).mean(axis=0)
         expected = sum(p * math.log(p / q) for p, q in zip(shares, background, strict=True) if p)
         assert statistic[f] == pytest.approx(expected, rel=1e-3, abs=1e-6)
 

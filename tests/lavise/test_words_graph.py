@@ -11,6 +11,7 @@ from lavise.mapper import MapperWeights
 from lavise.runtime import open_session
 from lavise.teach.teaching import mapper_arrays
 from lavise.tensors import write_tensors
+from lavise.word_scores import named_words
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 from tests.oracle import MAPPER_KINDS, random_mapper, scores, unit_rows
 
@@ -36,6 +37,14 @@ def draw_maps(rng: np.random.Generator, shape: tuple[int, ...], flavour: str) ->
     return maps.astype(np.float32)
 
 
+def draw_words(rng: np.random.Generator, mapper: MapperWeights, V: int, D: int) -> np.ndarray:
+    """Word vectors, some of which name concepts."""
+    vocabulary = unit_rows(rng.normal(size=(V, D)))
+    n = min(len(mapper.E), V) // 2
+    vocabulary[:n] = unit_rows(mapper.E[:n] + 0.02 * rng.normal(size=(n, D)))
+    return vocabulary.astype(np.float32)
+
+
 def session_of(
     folder: Path,
     mapper: MapperWeights,
@@ -47,7 +56,8 @@ def session_of(
     places |= write_tensors(
         folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary)}
     )
-    graph = build_words_graph(mapper, len(vocabulary), shape, method, places)
+    named = named_words(mapper.E, vocabulary)
+    graph = build_words_graph(mapper, named, len(vocabulary), shape, method, places)
     file = folder / "words.onnx"
     file.write_bytes(graph.SerializeToString())
     return open_session(file, device="cpu", threads=1)
@@ -103,7 +113,7 @@ def test_graph_agrees_with_the_equations(
     k = size("k", 1, V)
     flavour = data.draw(st.sampled_from(FLAVOURS), "maps")
     mapper = random_mapper(rng, shape[0], D, kind)
-    vocabulary = unit_rows(rng.normal(size=(V, D))).astype(np.float32)
+    vocabulary = draw_words(rng, mapper, V, D)
     maps = draw_maps(rng, (B, *shape), flavour)
     filters = rng.integers(0, shape[0], (B, F))
     threshold = None

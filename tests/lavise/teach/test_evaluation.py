@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,6 +7,10 @@ from hypothesis import strategies as st
 from lavise.teach.evaluation import recall_at
 from lavise.words import WordVectors
 from tests.oracle import cosines, unit_rows
+
+
+def by_cosine(vocabulary: WordVectors) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda mapped: np.asarray(mapped @ vocabulary.vectors.T)
 
 
 @settings(deadline=None, max_examples=50)
@@ -16,7 +22,7 @@ def test_recall_is_counted_over_cosines(seed: int, n: int, V: int) -> None:
     mapped = rng.normal(size=(n, 4)).astype(np.float32)
     names = rng.choice([*words, "unknown"], n).tolist()
 
-    found = recall_at(mapped, names, vocabulary, ks=(1, 3))
+    found = recall_at(by_cosine(vocabulary), mapped, names, vocabulary, ks=(1, 3))
 
     hits = {1: 0, 3: 0}
     counted = 0
@@ -40,10 +46,14 @@ def test_recall_is_counted_over_cosines(seed: int, n: int, V: int) -> None:
 def test_many_examples_are_counted_in_parts() -> None:
     vocabulary = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
     mapped = np.tile(np.array([[1.0, 0.1]], dtype=np.float32), (600, 1))
-    found = recall_at(mapped, ["a"] * 300 + ["b"] * 300, vocabulary, ks=(1, 2))
+    found = recall_at(
+        by_cosine(vocabulary), mapped, ["a"] * 300 + ["b"] * 300, vocabulary, ks=(1, 2)
+    )
     assert found == {"recall@1": 0.5, "recall@2": 1.0, "examples": 600}
 
 
 def test_nothing_held_out_is_nothing_known() -> None:
     vocabulary = WordVectors(["a"], np.ones((1, 1), dtype=np.float32))
-    assert recall_at(np.zeros((0, 1), dtype=np.float32), [], vocabulary) == {}
+    assert (
+        recall_at(by_cosine(vocabulary), np.zeros((0, 1), dtype=np.float32), [], vocabulary) == {}
+    )
