@@ -20,6 +20,7 @@ LAYERS = (
     ("bundle", "catalog_table", "word_scores"),
     ("explainer", "filter_words"),
     ("catalog", "messages", "teach"),
+    ("evaluate",),
     ("cli",),
 )
 

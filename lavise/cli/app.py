@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lavise.cli import archive, catalog, compare, demo, explain, inspect, serve, teach
+from lavise.cli import archive, catalog, compare, demo, evaluate, explain, inspect, serve, teach
 from lavise.cli.errors import Commands, end_by_signal
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 for command in (
     teach.teach,
     catalog.catalog,
+    evaluate.evaluate,
     explain.explain,
     compare.compare,
     inspect.inspect,

@@ -16,6 +16,7 @@ _PACKAGE: Final = Path(__file__).parents[1]
 _NO_INGREDIENTS: Final = (
     "cli",
     "client",
+    "evaluate",
     "report",
     "v1",
     "bias.py",

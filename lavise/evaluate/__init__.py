@@ -1,0 +1,1 @@
+"""How right the words are: a bundle measured on annotated images. Needs no torch."""
