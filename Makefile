@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo serve test lint format bench proto clean
+.PHONY: help demo serve test lint format bench bench-quality proto clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,9 @@ format: $(VENV)/.dev ## Put the code into its one form
 
 bench: $(VENV)/.dev ## Measure; ONLY=name runs one row
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+bench-quality: $(VENV)/.dev ## Measure how good the words are; ONLY=name runs one row
+	$(BIN)/python benchmarks/run.py --quality $(if $(ONLY),--only $(ONLY))
 
 proto: $(VENV)/.dev ## Make the code of the contract again
 	PYTHON=$(BIN)/python scripts/generate_proto.sh

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                    every row
     python benchmarks/run.py --only NAME        one; the others in the file stay
+    python benchmarks/run.py --quality          how good the words are: build/bench-quality.json
     python benchmarks/run.py --docs             no run: the file's table goes into the docs
 
 A module of rows lists them as ``ROWS``: name to a function that measures and returns them.
@@ -15,7 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bias, catalog, companion, explain, published_loop, quality, torchserve
+from benchmarks import (
+    bias,
+    catalog,
+    companion,
+    explain,
+    published_loop,
+    quality,
+    torchserve,
+    word_quality,
+)
 from benchmarks.harness import BUILD, ROOT, machine, read_report, write_report
 
 if TYPE_CHECKING:
@@ -36,6 +46,8 @@ BENCHES: Final[dict[str, Bench]] = {
     name: bench for module in MODULES for name, bench in module.ROWS.items()
 }
 REPORT: Final = BUILD / "bench.json"
+QUALITY: Final = word_quality.ROWS
+QUALITY_REPORT: Final = BUILD / "bench-quality.json"
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 
@@ -43,7 +55,10 @@ _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module."""
     parser = argparse.ArgumentParser(description="Measure LaViSE against its baselines.")
-    parser.add_argument("--only", metavar="NAME", choices=BENCHES, help=", ".join(BENCHES))
+    parser.add_argument(
+        "--only", metavar="NAME", choices=[*BENCHES, *QUALITY], help=", ".join([*BENCHES, *QUALITY])
+    )
+    parser.add_argument("--quality", action="store_true", help="the rows of bench-quality.json")
     parser.add_argument(
         "--docs", action="store_true", help="put the table of build/bench.json into the docs"
     )
@@ -54,16 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     console = Console(width=max(Console().width, 140))
     found = machine()
-    chosen = [asked.only] if asked.only else list(BENCHES)
+    quality = asked.quality or asked.only in QUALITY
+    benches, report = (QUALITY, QUALITY_REPORT) if quality else (BENCHES, REPORT)
     measured: list[str] = []
-    for name in chosen:
+    for name in [asked.only] if asked.only else list(benches):
         console.print(f"measuring {name} ...", style="dim")
-        rows = list(BENCHES[name]())
+        rows = list(benches[name]())
         measured += [row.name for row in rows]
-        write_report(REPORT, rows, found)  # after each: a later one that fails loses nothing
-    rows = [row for row in read_report(REPORT)[0] if row.name in measured]
+        write_report(report, rows, found)  # after each: a later one that fails loses nothing
+    rows = [row for row in read_report(report)[0] if row.name in measured]
     console.print(_table(rows, found))
-    console.print(f"{sum(row.ok for row in rows)} of {len(rows)} rows reach their bar; {REPORT}")
+    console.print(f"{sum(row.ok for row in rows)} of {len(rows)} rows reach their bar; {report}")
 
 
 def _table(rows: Iterable[Row], machine_found: Mapping[str, Any]) -> Table:

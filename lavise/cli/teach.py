@@ -30,7 +30,8 @@ def teach(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            help="own-classes[:DIR], demo or folder:DIR; repeatable.",
+            help="own-classes[:DIR], demo, folder:DIR, coco:, vg:, broden:, voc: or detections:; "
+            "repeatable. See README.md.",
             metavar="SPEC",
             show_default="own-classes and demo",
         ),

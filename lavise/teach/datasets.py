@@ -5,74 +5,56 @@
 | ``own-classes[:DIR]`` | the CNN's own classifier and class names; DIR holds unlabelled images |
 | ``demo`` | scenes of rendered objects that come with LaViSE |
 | ``folder:DIR`` | one folder of images for each category, named by it |
+| ``coco:IMAGES:INSTANCES.json`` | COCO instances (``lavise.teach.coco``) |
+| ``vg:IMAGES:OBJECTS.json`` | Visual Genome objects (``lavise.teach.visual_genome``) |
+| ``broden:DIR`` | Broden (``lavise.teach.broden``) |
+| ``voc:DIR`` | Pascal VOC segmentation (``lavise.teach.voc``) |
+| ``detections:FILE.json[:IMAGES[:INSTANCES.json]]`` | a model's detections, in COCO's results \
+format (``lavise.teach.detections``) |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from lavise.demo.scenes import Scenes, Split
 from lavise.demo.scenes import categories as demo_categories
-from lavise.errors import DatasetError, ImageError, SpecError
+from lavise.errors import DatasetError, SpecError
 from lavise.images import list_images, prepare
+from lavise.teach.annotated import AnnotatedImage, Dataset, Region
+from lavise.teach.broden import BrodenDataset
+from lavise.teach.coco import CocoDataset
+from lavise.teach.detections import ACCEPTED as DETECTIONS
+from lavise.teach.detections import open_detections
+from lavise.teach.image_folder import read_image
+from lavise.teach.visual_genome import VisualGenomeDataset
+from lavise.teach.voc import VocDataset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-ACCEPTED: Final = "accepted: own-classes[:DIR], demo, folder:DIR"
+__all__ = [
+    "ACCEPTED",
+    "DEMO_SCENES",
+    "AnnotatedImage",
+    "Dataset",
+    "Datasets",
+    "DemoDataset",
+    "FolderDataset",
+    "Region",
+    "UnlabelledDataset",
+    "open_datasets",
+]
+
+ACCEPTED: Final = (
+    "accepted: own-classes[:DIR], demo, folder:DIR, coco:IMAGES:INSTANCES.json, "
+    f"vg:IMAGES:OBJECTS.json, broden:DIR, voc:DIR, {DETECTIONS}"
+)
 DEMO_SCENES: Final = 5000
-
-
-@dataclass(frozen=True)
-class Region:
-    """An annotated region of an image.
-
-    Attributes:
-        category: Its name.
-        mask: (S, S) bool.
-    """
-
-    category: str
-    mask: np.ndarray
-
-
-@dataclass(frozen=True)
-class AnnotatedImage:
-    """An image with what is annotated in it.
-
-    Attributes:
-        pixels: (S, S, 3) uint8.
-        regions: Possibly none.
-    """
-
-    pixels: np.ndarray
-    regions: tuple[Region, ...]
-
-
-class Dataset(Protocol):
-    """Annotated images by position, so that threads can fetch them."""
-
-    @property
-    def spec(self) -> str:
-        """What names it."""
-        ...
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Names of what is annotated."""
-        ...
-
-    def __len__(self) -> int:
-        """How many images."""
-        ...
-
-    def fetch(self, position: int, size: int) -> AnnotatedImage:
-        """One image, its shorter side scaled to ``size`` and cropped to a square."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -91,6 +73,7 @@ class DemoDataset:
     split: Split = "teach"
     style: str = "fluent"
     spec: str = "demo"
+    notes: tuple[str, ...] = ()
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -120,6 +103,8 @@ class FolderDataset:
         DatasetError: There is no folder with an image in it.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, directory: Path) -> None:
         self.spec = f"folder:{directory}"
         if not directory.is_dir():
@@ -146,7 +131,7 @@ class FolderDataset:
     def fetch(self, position: int, size: int) -> AnnotatedImage:
         """Reads one image."""
         file, category = self._files[position]
-        pixels = _read(file, size)
+        pixels = prepare(read_image(file), size, name=str(file))
         whole = np.ones(pixels.shape[:2], dtype=bool)
         return AnnotatedImage(pixels, (Region(category, whole),))
 
@@ -162,6 +147,7 @@ class UnlabelledDataset:
     """
 
     categories: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, directory: Path) -> None:
         self.spec = f"own-classes:{directory}"
@@ -173,24 +159,19 @@ class UnlabelledDataset:
 
     def fetch(self, position: int, size: int) -> AnnotatedImage:
         """Reads one image."""
-        return AnnotatedImage(_read(self._files[position], size), ())
+        file = self._files[position]
+        return AnnotatedImage(prepare(read_image(file), size, name=str(file)), ())
 
 
-def _read(file: Path, size: int) -> np.ndarray:
-    """(S, S, 3) uint8.
-
-    Raises:
-        ImageError: The file cannot be read, or is no accepted image.
-    """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"{file}: cannot be read ({error.strerror}); make it readable, or move it out of the "
-            "folder",
-            field=str(file),
-        ) from error
-    return prepare(data, size, name=str(file))
+_OF_A_FOLDER: Final[dict[str, Callable[[Path], Dataset]]] = {
+    "folder": FolderDataset,
+    "broden": BrodenDataset,
+    "voc": VocDataset,
+}
+_OF_IMAGES_AND_FILE: Final[dict[str, Callable[[Path, Path], Dataset]]] = {
+    "coco": CocoDataset,
+    "vg": VisualGenomeDataset,
+}
 
 
 @dataclass(frozen=True)
@@ -238,11 +219,22 @@ def open_datasets(specs: Sequence[str], *, seed: int, demo_scenes: int = DEMO_SC
                 unlabelled.append(UnlabelledDataset(Path(rest)))
         elif spec == "demo":
             annotated.append(DemoDataset(seed, demo_scenes))
-        elif kind == "folder" and rest:
-            annotated.append(FolderDataset(Path(rest)))
         else:
-            raise SpecError(f"unknown dataset spec {spec!r}; {ACCEPTED}", field="dataset")
+            annotated.append(_open(spec, kind, rest))
     if own and not annotated and not unlabelled:
         # Features are needed to know how they spread; rendered scenes are at hand everywhere.
         unlabelled.append(DemoDataset(seed, min(demo_scenes, 1000)))
     return Datasets(tuple(specs), own, tuple(annotated), tuple(unlabelled))
+
+
+def _open(spec: str, kind: str, rest: str) -> Dataset:
+    """Opens a dataset that lies in files."""
+    if rest and kind in _OF_A_FOLDER:
+        return _OF_A_FOLDER[kind](Path(rest))
+    # Of a spec of two paths the last colon parts them: a folder's name may hold one too.
+    images, _, annotations = rest.rpartition(":")
+    if images and annotations and kind in _OF_IMAGES_AND_FILE:
+        return _OF_IMAGES_AND_FILE[kind](Path(images), Path(annotations))
+    if rest and kind == "detections":
+        return open_detections(spec)
+    raise SpecError(f"unknown dataset spec {spec!r}; {ACCEPTED}", field="dataset")

@@ -101,6 +101,9 @@ def teach(
         EnvironmentProblem: The disk is full.
     """
     datasets = open_datasets(plan.datasets, seed=plan.seed, demo_scenes=plan.demo_scenes)
+    for dataset in (*datasets.annotated, *datasets.unlabelled):
+        for note in dataset.notes:
+            say(note)
     source = load_words(plan.words)
     taught = [name for dataset in datasets.annotated for name in dataset.categories]
     taught += cnn.class_names if datasets.own_classes else ()

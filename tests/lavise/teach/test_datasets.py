@@ -109,7 +109,13 @@ def test_own_classes_alone_look_at_scenes() -> None:
     assert not open_datasets(["demo"], seed=1).own_classes
 
 
-@pytest.mark.parametrize("spec", ["", "coco", "demo:x", "folder", "folder:", "own_classes", ":"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("", ":", "demo:x", "folder", "folder:", "own_classes", "broden", "voc:", "detections:"),
+        *("coco", "coco:", "coco:images", "coco::file.json", "coco:images:", "vg:images", "yolo:x"),
+    ],
+)
 def test_unknown_specs_say_what_is_accepted(spec: str) -> None:
     with pytest.raises(SpecError) as caught:
         open_datasets([spec], seed=0)
