@@ -15,6 +15,7 @@ class FakeDataset:
     """Images of one number each, with one to three regions of one row each."""
 
     spec = "fake"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, n: int, categories: tuple[str, ...], *, annotated: bool = True) -> None:
         self.n, self.categories, self.annotated = n, categories, annotated
