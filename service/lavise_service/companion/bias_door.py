@@ -46,16 +46,16 @@ class BiasDoor(bias_pb2_grpc.BiasComparisonServicer):
         begin = await anext(requests, None)
         if begin is None or begin.WhichOneof("part") != "metadata":
             raise RequestError("the first message must be the metadata", field="metadata")
-        image_set = await self._image_sets.begin(begin.metadata)
-        first = await anext(requests, None)
-        if first is not None:
-            images = _Chunks(first, requests, self._max_image_bytes)
-            await self._image_sets.add(
-                image_set.name, images.whole(), images.index, model=begin.metadata.model
-            )
-        return bias_pb2.UploadImageSetResponse(
-            image_set=await self._image_sets.finish(image_set.name)
-        )
+        about = begin.metadata
+        async with self._image_sets.begun(about) as begun:
+            first = await anext(requests, None)
+            if first is not None:
+                images = _Chunks(first, requests, self._max_image_bytes)
+                await self._image_sets.add(
+                    begun.name, images.whole(), images.index, model=about.model
+                )
+            ready = await self._image_sets.finish(begun.name)
+        return bias_pb2.UploadImageSetResponse(image_set=ready)
 
     async def ImportImageSet(  # noqa: N802 - grpc's name
         self, request: bias_pb2.ImportImageSetRequest, context: Context

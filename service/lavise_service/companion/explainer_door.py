@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from lavise.errors import ImageError, LaviseError, RequestError
 from lavise.v1 import explain_pb2, explain_pb2_grpc
@@ -15,6 +16,9 @@ from lavise_service.companion.upstream import Upstream
 
 MAX_IMAGES: Final = 64
 """Images per request."""
+LONGEST_TEXT: Final = 1000
+"""Characters of a name, or of a token of a page."""
+_MOST_FILTERS: Final = 2**16
 _ENTRY: Final = re.compile(r"image(?:_(\d{1,4}))?")
 
 
@@ -36,6 +40,7 @@ class ExplainerDoor(explain_pb2_grpc.ExplainerServicer):
         """See explain.proto."""
         # Before a Python object is made for each: a message has room for millions of them.
         check_count(len(request.images))
+        check_fields(request, request.filters.indices)
         images = [image.content for image in request.images]
         sources = [image.source for image in request.images]
         fields = [f"images[{number}].content" for number in range(len(images))]
@@ -58,6 +63,7 @@ class ExplainerDoor(explain_pb2_grpc.ExplainerServicer):
         self, request: explain_pb2.DescribeFiltersRequest, context: Context
     ) -> explain_pb2.DescribeFiltersResponse:
         """See explain.proto."""
+        check_fields(request, request.indices)
         answer = await self._upstream.describe(_fields(request), timeout=context.time_remaining())
         return message_from(answer, explain_pb2.DescribeFiltersResponse)
 
@@ -65,8 +71,32 @@ class ExplainerDoor(explain_pb2_grpc.ExplainerServicer):
         self, request: explain_pb2.GetModelRequest, context: Context
     ) -> explain_pb2.GetModelResponse:
         """See explain.proto."""
+        check_fields(request)
         answer = await self._upstream.model(_fields(request), timeout=context.time_remaining())
         return message_from(answer, explain_pb2.GetModelResponse)
+
+
+def check_fields(request: Message, indices: Sequence[int] = ()) -> None:
+    """Refuses what no request needs, before it costs anything: a message has room for much of it.
+
+    Args:
+        request: Its texts are looked at.
+        indices: Filters that it names.
+
+    Raises:
+        RequestError: A text is too long, or there are too many filters.
+    """
+    for field, value in request.ListFields():
+        if field.type == field.TYPE_STRING and len(value) > LONGEST_TEXT:
+            raise RequestError(
+                f"{field.name} has {len(value):,} characters; accepted: at most {LONGEST_TEXT:,}",
+                field=field.name,
+            )
+    if len(indices) > _MOST_FILTERS:
+        raise RequestError(
+            f"{len(indices):,} filters are named; accepted: at most {_MOST_FILTERS:,}, each once",
+            field="indices",
+        )
 
 
 def check_count(images: int) -> None:

@@ -3,7 +3,6 @@
 grpc knows four kinds of methods, by who streams. What is done around a call is the same for all.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, TypeAlias, cast
@@ -12,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from lavise.errors import LaviseError, RequestError
-from lavise_service.companion.problems import RequestTimeout
+from lavise_service.companion.pace import Pace
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 # In quotes: the class takes no types at run time.
@@ -44,21 +43,24 @@ def wrapped(handler: Handler, around: Around) -> Handler:
 def reading(handler: Handler, idle_s: float) -> Handler:
     """A handler that reads and parses its messages itself.
 
-    So bytes that are no message are our error and not grpc's, a caller who stops sending is not
-    waited for, and a single message is only read once the call is let in.
+    So bytes that are no message are our error and not grpc's, a caller who stops sending, or sends
+    a byte now and then, is not waited for, and a single message is only read once the call is let
+    in.
     """
     inner, parse = _behaviour(handler), handler.request_deserializer
     if parse is None:
         return handler
 
     async def messages(stream: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
-        while (data := await _next(stream, idle_s)) is not None:
+        pace = Pace(idle_s)
+        while (data := await pace.wait_for(anext(stream, None))) is not None:
+            pace.came(len(data))
             yield _parsed(data, parse)
 
     async def request_of(stream: AsyncIterator[bytes]) -> Any:  # noqa: ANN401 - any message
         if handler.request_streaming:
             return messages(stream)
-        data = await _next(stream, idle_s)
+        data = await Pace(idle_s).wait_for(anext(stream, None))
         if data is None:
             raise RequestError("the call ended without a message")
         return _parsed(data, parse)
@@ -82,15 +84,6 @@ def refusal(error: LaviseError) -> Handler:
         raise error
 
     return grpc.stream_unary_rpc_method_handler(refuse)
-
-
-async def _next(stream: AsyncIterator[bytes], idle_s: float) -> bytes | None:
-    """The next message of a call; None after the last."""
-    try:
-        async with asyncio.timeout(idle_s):
-            return await anext(stream, None)
-    except TimeoutError:
-        raise RequestTimeout(f"nothing was sent for {idle_s:g} s") from None
 
 
 def _parsed(data: bytes, parse: Callable[[bytes], Any]) -> Any:  # noqa: ANN401 - any message

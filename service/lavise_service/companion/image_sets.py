@@ -49,12 +49,12 @@ class ImageSets:
         """
         name = metadata.name or f"imageSets/{uuid.uuid4()}"
         set_path(name)  # refused before anybody is asked
-        if len(metadata.display_name) > LONGEST_TEXT:
-            raise RequestError(
-                f"display_name has {len(metadata.display_name)} characters; accepted: at most "
-                f"{LONGEST_TEXT}",
-                field="display_name",
-            )
+        for field in ("display_name", "layer", "model"):
+            if (length := len(getattr(metadata, field))) > LONGEST_TEXT:
+                raise RequestError(
+                    f"{field} has {length:,} characters; accepted: at most {LONGEST_TEXT:,}",
+                    field=field,
+                )
         layer = metadata.layer
         if metadata.name and not layer:
             with contextlib.suppress(NotFound):
@@ -133,18 +133,31 @@ class ImageSets:
     ) -> ImageSet:
         """Makes a set of all images of a source, which begins at image 0 each time.
 
-        What cannot be finished and has no name of the caller's choice is removed again.
-
         Returns:
             The set, ready.
 
         Raises:
             LaviseError: As begin(), add() and finish() do.
         """
-        begun = await self.begin(metadata)
-        try:
+        async with self.begun(metadata) as begun:
             await self.add(begun.name, images, 0, model=metadata.model)
             return await self.finish(begun.name)
+
+    @contextlib.asynccontextmanager
+    async def begun(self, metadata: ImageSetMetadata) -> AsyncIterator[ImageSet]:
+        """Begins a set, or goes on with one, for as long as the block lasts.
+
+        What cannot be finished and has no name of the caller's choice is removed again.
+
+        Yields:
+            The set, as begin() returns it.
+
+        Raises:
+            LaviseError: As begin() does.
+        """
+        begun = await self.begin(metadata)
+        try:
+            yield begun
         except BaseException:
             if not metadata.name:  # nobody knows what it is called: nobody can go on with it
                 await asyncio.shield(self._forget(begun.name))

@@ -25,6 +25,7 @@ from lavise_service.companion.settings import Address, Settings
 
 LINGER_S = 1.0
 DRAIN_S = 20.0
+_CUT_OFF_S = 5.0
 _LAST_WORDS_S = 0.3
 
 _log = logging.getLogger(__name__)
@@ -137,6 +138,10 @@ async def _drain(companion: Companion, *, linger_s: float, drain_s: float) -> No
             await companion.in_flight.drained()
     except TimeoutError:
         _log.warning("calls are cut off", extra={"drain_s": drain_s})
+        companion.in_flight.cut_off()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CUT_OFF_S):
+                await companion.in_flight.drained()
     # A call that arrives as a server stops is cut off without a word: let those who have just
     # been answered ask once more and be refused.
     await asyncio.sleep(_LAST_WORDS_S)

@@ -39,7 +39,8 @@ _WAIT_S: Final = (0.05, 0.4)
 _OPTIONS: Final = (
     *CHANNEL_OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Whatever its name says, it is the time to connect in: a Java that has just begun needs some.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _ERROR: Final = b'{"error":'

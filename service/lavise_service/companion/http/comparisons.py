@@ -10,6 +10,7 @@ from lavise.v1.bias_pb2 import CompareRequest, Comparison
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.http.contract import answers, body_schema
 from lavise_service.companion.http.explain_body import JSON
+from lavise_service.companion.http.short_body import short_body
 from lavise_service.companion.pages import report_page
 
 PATH: Final = "/v1/comparisons"
@@ -33,10 +34,10 @@ def comparison_routes(companion: Companion) -> APIRouter:
         status_code=202,
         summary="Begins a comparison; GET says how far it is",
         openapi_extra={"requestBody": body_schema("CompareRequest")},
-        responses=answers("Comparison", 400, 404, 409, status=202),
+        responses=answers("Comparison", 400, 404, 409, 413, status=202),
     )
     async def create(request: Request) -> Response:
-        asked = parse_message(await request.body(), CompareRequest())
+        asked = parse_message(await short_body(request), CompareRequest())
         begun = await comparisons.start(asked)
         return _answer(begun, status=202, location=f"/v1/{begun.name}")
 

@@ -15,6 +15,7 @@ from lavise_service.companion.archives import receive_archive
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.http.contract import Schema, answers
 from lavise_service.companion.http.explain_body import FORM, JSON
+from lavise_service.companion.http.short_body import short_body
 from lavise_service.companion.http.upload_form import FileForm
 from lavise_service.companion.problems import UnsupportedMediaType
 
@@ -108,7 +109,8 @@ async def _images(
         async for image in form.files(request.stream()):
             yield image
     elif kind == JSON:
-        async with aclosing(companion.uris.images(_uri(await request.body()))) as images:
+        uri = _uri(await short_body(request))
+        async with aclosing(companion.uris.images(uri)) as images:
             async for image in images:
                 yield image
     elif kind in _ARCHIVES:

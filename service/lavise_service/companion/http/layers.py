@@ -3,22 +3,19 @@
 They are plain ASGI, so that a refused body is not read, and a bounded one is not held twice.
 """
 
-import asyncio
 from collections.abc import Mapping
-from time import monotonic
 from typing import Final
 
 import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lavise_service.companion.problems import RequestTimeout, TooLarge
+from lavise_service.companion.pace import Pace
+from lavise_service.companion.problems import TooLarge
 from lavise_service.companion.tokens import Tokens
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
-# Bytes per second that an upload must reach on average: a byte now and then is no upload.
-_SLOWEST: Final = 1024
 
 
 class BearerTokens:
@@ -86,27 +83,17 @@ class _Body:
     def __init__(self, receive: Receive, limit: int, idle_s: float) -> None:
         self._receive = receive
         self._limit = limit
-        self._idle_s = idle_s
-        self._waited_s = 0.0
+        self._pace = Pace(idle_s)
         self._bytes = 0
         self._complete = False
 
     async def receive(self) -> Message:
         if self._complete:  # what comes now is only that the caller goes away
             return await self._receive()
-        start = monotonic()
-        behind_s = max(0.0, self._waited_s - self._bytes / _SLOWEST)
-        try:
-            async with asyncio.timeout(max(0.0, self._idle_s - behind_s)):
-                message = await self._receive()
-        except TimeoutError:
-            raise RequestTimeout(
-                f"the body came too slowly: accepted are {self._idle_s:g} s without a byte, and "
-                f"{_SLOWEST} bytes per second over a longer time"
-            ) from None
-        # Only what the caller made us wait: what we do with the bytes may take its time.
-        self._waited_s += monotonic() - start
-        self._bytes += len(message.get("body", b""))
+        message = await self._pace.wait_for(self._receive())
+        came = len(message.get("body", b""))
+        self._pace.came(came)
+        self._bytes += came
         self._complete = not message.get("more_body", False)
         if self._bytes > self._limit:
             raise _too_large(self._limit)
