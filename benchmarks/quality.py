@@ -172,7 +172,7 @@ def _object_recall(
 ) -> dict[str, float]:
     names = [features.categories[i] for i in features.category]
     score = WordScores.of(mapper, vocabulary.vectors)
-    return recall_at(score, features.layers[_LAYER].regions, names, vocabulary)
+    return recall_at(score, features.layers[_LAYER].regions[:], names, vocabulary)
 
 
 def _paper_mapper(found: Bundle, vocabulary: WordVectors) -> MapperWeights:
@@ -182,7 +182,7 @@ def _paper_mapper(found: Bundle, vocabulary: WordVectors) -> MapperWeights:
     if not place.is_file():
         taught = extract_features(_session(found), [dataset], size=found.manifest.cnn.input_size)
         BUILD.mkdir(parents=True, exist_ok=True)
-        np.savez(place, x=taught.layers[_LAYER].regions, category=taught.category)
+        np.savez(place, x=taught.layers[_LAYER].regions[:], category=taught.category)
     stored = np.load(place)  # plain arrays: nothing in it is unpickled
     # The same words and the same space as ours, so that only the recipe differs.
     kept = [i for i, name in enumerate(dataset.categories) if name in vocabulary.index]

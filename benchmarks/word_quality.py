@@ -55,7 +55,7 @@ def _recall(style: str) -> list[dict[str, float]]:
         dataset = DemoDataset(seed, _SCENES, split="held-out", style=style)
         features = extract_features(session, [dataset], size=found.manifest.cnn.input_size)
         names = [features.categories[i] for i in features.category]
-        recalls.append(recall_at(score, features.layers[0].regions, names, vocabulary))
+        recalls.append(recall_at(score, features.layers[0].regions[:], names, vocabulary))
     return recalls
 
 

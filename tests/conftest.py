@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from lavise.bundle import open_bundle
 from lavise.catalog import make_catalog
@@ -13,6 +14,10 @@ from lavise.image_set import folder_images
 from lavise.teach.teaching import Plan, teach
 from lavise.teach.training import CONCEPTS_RECIPE
 from tests.tiny_cnn import INPUT_SIZE, LAYERS, SPEC, write_pictures, write_words
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("lavise", deadline=None)
+settings.load_profile("lavise")
 
 
 @pytest.fixture(scope="session")

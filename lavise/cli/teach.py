@@ -1,16 +1,33 @@
 """``lavise teach``: a CNN, datasets and words in, a bundle out."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from lavise.cli.arguments import Json
+from lavise.cli.arguments import DeviceName, Json
 from lavise.cli.output import answers, notes, print_json, progress, shown
 from lavise.errors import SpecError
 
+if TYPE_CHECKING:
+    from lavise.teach.recipes import Loss
+
 _CNN = (
     "efficientnet_lite0, torchvision:NAME[:WEIGHTS], python:MODULE:FACTORY[:WEIGHTS] or onnx:FILE."
+)
+_LOSSES = (
+    "cross-entropy over concepts; cosine-cross-entropy: CLIP's objective (Radford et al., 2021), "
+    "or hinge: the paper's ranking loss (Yang et al., 2022, equation 3, after DeViSE), with the "
+    "paper's optimiser, for --mapper regression."
+)
+_CACHE = (
+    "Keep features and checkpoints here: another run with the same CNN and datasets uses them "
+    "again, and one that was killed goes on. Without it nothing is kept."
+)
+_PATIENCE = (
+    "Stop after so many epochs without a better recall@5 on a tenth of the annotated images, "
+    "which is then not taught; 0 never stops."
 )
 _Rgb = tuple[float, float, float]
 
@@ -40,6 +57,14 @@ def teach(
         Literal["concepts", "regression"],
         typer.Option(help="Form of the mapper; regression is the paper's."),
     ] = "concepts",
+    loss: Annotated[
+        Literal["cross-entropy", "cosine-cross-entropy", "hinge"] | None,
+        typer.Option(help=_LOSSES, show_default="the mapper's own"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the examples.", min=1, show_default="the loss's")
+    ] = None,
+    patience: Annotated[int, typer.Option(help=_PATIENCE, min=0)] = 0,
     words: Annotated[
         str, typer.Option(help="glove-50d, file:PATH or gensim:NAME.", metavar="SPEC")
     ] = "glove-50d",
@@ -68,11 +93,21 @@ def teach(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Makes the run repeatable.", min=0)] = 0,
+    cache: Annotated[Path | None, typer.Option(help=_CACHE, metavar="DIR")] = None,
+    workers: Annotated[
+        int, typer.Option(help="Threads that read and decode images.", min=1, max=256)
+    ] = 2,
+    device: DeviceName = "auto",
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Write loss and held-out recall of each epoch as CSV.", metavar="FILE"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Teaches a mapper for each layer and writes the bundle.
 
-    With --json it prints a lavise.v1 GetModelResponse.
+    With --json it prints a lavise.v1 GetModelResponse. Started by torchrun, several processes
+    share the images and the training.
     """
     # What is wrong in the options is said before torch is loaded, which takes seconds.
     mean_255 = _in_255(mean, "mean", least=0.0)
@@ -82,8 +117,14 @@ def teach(
     from lavise.cnn import load_cnn
     from lavise.explainer import Explainer
     from lavise.messages import message_dict, model_message
-    from lavise.teach.teaching import Plan
+    from lavise.teach.parallel import leads
+    from lavise.teach.plan import Plan
+    from lavise.teach.recipes import recipe_for
     from lavise.teach.teaching import teach as teach_bundle
+
+    recipe = recipe_for(mapper, cast("Loss | None", loss and loss.replace("-", " ", 1)))
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs)
 
     plan = Plan(
         datasets=tuple(dataset or ("own-classes", "demo")),
@@ -93,11 +134,25 @@ def teach(
         vocabulary=vocabulary,
         name=name,
         seed=seed,
+        recipe=recipe,
+        patience=patience,
     )
     console = notes()
     target = load_cnn(cnn, class_names=names, input_size=input_size, mean=mean_255, std=std_255)
     with progress(console) as track:
-        bundle = teach_bundle(target, plan, out, track=track, say=console.print)
+        bundle = teach_bundle(
+            target,
+            plan,
+            out,
+            cache=cache,
+            workers=workers,
+            device=device,
+            log=log,
+            track=track,
+            say=console.print,
+        )
+    if not leads():
+        return
     for entry in bundle.manifest.mappers:
         metrics = ", ".join(f"{key} {value:.3g}" for key, value in entry.metrics.items())
         console.print(f"{shown(entry.layer)}, held out: {metrics or 'not measured'}")

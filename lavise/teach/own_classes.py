@@ -123,7 +123,8 @@ def draw_examples(
     Raises:
         DatasetError: There are too few images to know how features spread.
     """
-    seen = layer.regions if len(layer.regions) > len(layer.images) else layer.images
+    more = layer.regions if len(layer.regions) > len(layer.images) else layer.images
+    seen: np.ndarray = more[:]
     if len(seen) < 16:
         raise DatasetError(
             f"own-classes needs at least 16 images to know how features spread, and found "

@@ -2,77 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import torch
 
 from lavise import bundle as bundles
 from lavise.cnn_graph import export_cnn
-from lavise.errors import DatasetError, SpecError
 from lavise.graph_terms import GRAPH_METHODS
-from lavise.manifest import LayerEntry, Manifest, MapperEntry, VocabularyEntry
+from lavise.manifest import LayerEntry, Manifest, VocabularyEntry
 from lavise.profile_graph import build_profile_graph
 from lavise.progress import Track, silent
-from lavise.runtime import open_session
-from lavise.teach.datasets import ACCEPTED, DEMO_SCENES, Datasets, open_datasets
-from lavise.teach.evaluation import recall_at
-from lavise.teach.features import Features, extract_features
-from lavise.teach.own_classes import SMOOTHING, TEMPERATURE, Head, draw_examples, find_head
-from lavise.teach.training import (
-    CONCEPTS_RECIPE,
-    REGRESSION_RECIPE,
-    Examples,
-    Recipe,
-    train_concepts,
-    train_regression,
-)
+from lavise.runtime import Device, open_session, resolve_device
+from lavise.teach.checkpoints import Checkpoint
+from lavise.teach.feature_cache import cached_features, stored_features
+from lavise.teach.fitting import Running
+from lavise.teach.heads import check_head, heads_of
+from lavise.teach.lesson import Lesson
+from lavise.teach.parallel import joined
+from lavise.teach.plan import Plan
+from lavise.teach.subject import Subject, open_subject
+from lavise.teach.training_log import TrainingLog
 from lavise.tensors import write_tensors
-from lavise.word_scores import WordScores, named_words
-from lavise.words import Centring, WordVectors, concept_vector, load_words, restrict
+from lavise.word_scores import named_words
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+
+    import numpy as np
 
     from lavise.cnn import TargetCnn
-    from lavise.manifest import CnnEntry
-    from lavise.mapper import Form, MapperWeights
+    from lavise.manifest import CnnEntry, MapperEntry
+    from lavise.mapper import MapperWeights
+    from lavise.teach.features import Features
+    from lavise.teach.own_classes import Head
+    from lavise.teach.parallel import Ranks
     from lavise.tensors import Location
 
-_HELD_OUT: float = 0.1
-"""Share of the annotated images that metrics are measured on, never taught."""
-_DRAWN_PER_CLASS = 12
-_FEWEST_EXAMPLES = 2
-"""Of one example there is no variance, and nothing to tell it from."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to teach.
-
-    Attributes:
-        layers: Module or tensor names; the CNN's default when empty.
-        datasets: Dataset specs.
-        form: Of the mapper.
-        words: Word spec.
-        vocabulary: Vocabulary spec.
-        name: Of the model, as requests name it.
-        seed: Makes the run repeatable.
-        recipe: How to train; the form's own when None.
-        demo_scenes: Scenes to compose for ``demo``.
-    """
-
-    datasets: tuple[str, ...]
-    layers: tuple[str, ...] = ()
-    form: Form = "concepts"
-    words: str = "glove-50d"
-    vocabulary: str = "concrete-nouns"
-    name: str = "lavise"
-    seed: int = 0
-    recipe: Recipe | None = None
-    demo_scenes: int = DEMO_SCENES
+__all__ = ["Plan", "mapper_arrays", "teach", "write_graphs"]
 
 
 def teach(
@@ -80,15 +51,26 @@ def teach(
     plan: Plan,
     out: Path,
     *,
+    cache: Path | None = None,
+    workers: int = 2,
+    device: Device = "auto",
+    log: Path | None = None,
     track: Track = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> bundles.Bundle:
     """Teaches a mapper for each layer and writes the bundle.
 
+    Started by torchrun, the processes share the work, and the first one writes.
+
     Args:
         cnn: From lavise.cnn.load_cnn.
         plan: What to teach.
         out: Where the bundle goes; a bundle that is there is replaced when all went well.
+        cache: Folder where features and checkpoints are kept, so that another run uses them again
+            and a killed one goes on; None: beside the bundle, and removed at the end.
+        workers: Threads that read and decode images.
+        device: Where the CNN and the training run.
+        log: CSV file of the training's course (lavise.teach.training_log).
         track: Shows progress.
         say: Told, in a sentence, what a person should know: what was left out and why.
 
@@ -98,76 +80,168 @@ def teach(
     Raises:
         SpecError: A spec is wrong.
         DatasetError: A dataset has nothing to use, or own-classes has no head to use.
-        EnvironmentProblem: The disk is full.
+        EnvironmentProblem: The disk is full, or torchrun's processes do not find each other.
     """
-    datasets = open_datasets(plan.datasets, seed=plan.seed, demo_scenes=plan.demo_scenes)
-    for dataset in (*datasets.annotated, *datasets.unlabelled):
-        for note in dataset.notes:
-            say(note)
-    source = load_words(plan.words)
-    taught = [name for dataset in datasets.annotated for name in dataset.categories]
-    taught += cnn.class_names if datasets.own_classes else ()
-    vocabulary = restrict(source, plan.vocabulary, taught=taught)
-    centring = Centring.of(vocabulary.vectors)
-    vocabulary = replace(vocabulary, vectors=centring(vocabulary.vectors))
-    if unwritable := [word for word in vocabulary.words if "\n" in word]:
-        raise SpecError(
-            f"{plan.words} has a word with a line feed: {unwritable[0]!r}", field="words"
-        )
-    with bundles.writing(out) as folder:
-        entry = export_cnn(cnn, plan.layers, folder / "cnn.onnx")
-        session = open_session(folder / "cnn.onnx")
-        heads = _heads(folder / "cnn.onnx", session, entry, own_classes=datasets.own_classes)
-        features = extract_features(
-            session,
-            [*datasets.annotated, *datasets.unlabelled],
-            size=entry.input_size,
+    on_gpu = resolve_device(device) == "cuda" and torch.cuda.is_available()
+    with joined(cuda=on_gpu) as ranks:
+        if not ranks.leads:
+            track, say, log = silent, _say_nothing, None
+        there = torch.device("cuda", ranks.local) if on_gpu else torch.device("cpu")
+        running = Running(
             track=track,
+            say=say,
+            ranks=ranks,
+            device=there,
+            precision=_half_precision() if on_gpu else None,
+            patience=plan.patience,
         )
-        entry = _with_ceilings(entry, features)
-        # Unlabelled scenes have categories too, after these: they are not to be taught.
-        wanted = dict.fromkeys(c for d in datasets.annotated for c in d.categories)
-        vectors, left_out = _category_vectors(tuple(wanted), source)
-        if left_out:
-            say(f"left out, no word vector: {', '.join(left_out)}")
-        if datasets.annotated and not vectors:
-            raise DatasetError(
-                f"no category of {', '.join(d.spec for d in datasets.annotated)} has a word "
-                f"vector in {plan.words}; rename the categories, or take other words",
-                field="dataset",
-            )
-        places = write_tensors(
-            folder / "vocabulary.safetensors",
-            {"vocabulary": grouped_vocabulary(vocabulary.vectors)},
-        )
-        text = "".join(f"{word}\n" for word in vocabulary.words)
-        (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
-        mappers = []
-        for position, layer in enumerate(entry.layers):
-            lesson = _Lesson(plan, datasets, entry, features, position, source, centring, vectors)
-            weights, metrics = lesson.learn(heads[position], vocabulary, track, say)
-            where = places | write_tensors(
-                folder / bundles.layer_file("mapper", layer.name, "safetensors"),
-                mapper_arrays(weights),
-            )
-            shape = (layer.channels, layer.height, layer.width)
-            write_graphs(folder, layer.name, weights, vocabulary.vectors, shape, where)
-            mappers.append(lesson.describe(weights, metrics))
-        manifest = Manifest(
-            name=plan.name,
-            cnn=entry,
-            mappers=tuple(mappers),
-            vocabulary=VocabularyEntry(
-                words=plan.words,
-                restriction=plan.vocabulary,
-                size=len(vocabulary.words),
-                dimension=vocabulary.vectors.shape[1],
-            ),
-            versions={},
-            files={},
-        )
-        bundles.write_manifest(folder, manifest)
+        if log is not None:
+            TrainingLog(log, "").begin(0)  # a file that will not do is told before the long pass
+        subject = open_subject(cnn, plan, say)
+        with bundles.writing(out) if ranks.leads else nullcontext() as written:
+            folder = Path(ranks.told(str(written)))
+            entry = _exported(cnn, plan, folder, ranks)
+            session = open_session(folder / "cnn.onnx", device=device, device_id=ranks.local)
+            if subject.datasets.own_classes:
+                check_head(session, entry)
+            features, key = _features(subject, entry, session, folder, cache, workers, running)
+            entry = _with_ceilings(entry, features)
+            heads = _heads(subject, entry, session, folder, features, say)
+            lessons = [
+                Lesson(plan, subject, entry, features, position, head, measured)
+                for position, (head, measured) in enumerate(heads)
+            ]
+            marks = [_checkpoint(cache, key, lesson) for lesson in lessons]
+            learned = []
+            for lesson, mark in zip(lessons, marks, strict=True):
+                lines = None if log is None else TrainingLog(log, lesson.layer.name)
+                weights, metrics = lesson.learn(replace(running, checkpoint=mark, log=lines))
+                learned.append((weights, lesson.describe(weights, metrics)))
+            if ranks.leads:
+                shutil.rmtree(folder / _FEATURES, ignore_errors=True)
+                _write(folder, plan, entry, subject, learned)
+        if ranks.leads:
+            for mark in marks:  # the bundle is there: nothing is left to go on with
+                if mark is not None:
+                    mark.file.unlink(missing_ok=True)
+        ranks.wait()
     return bundles.open_bundle(out)
+
+
+_FEATURES = "features"
+"""Folder of features that are not kept, inside the bundle while it is written."""
+
+
+def _say_nothing(_: str) -> None:
+    """What all but the first process say."""
+
+
+def _half_precision() -> torch.dtype:
+    """bfloat16 where the GPU has it: it needs no scaling of gradients."""
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _exported(cnn: TargetCnn, plan: Plan, folder: Path, ranks: Ranks) -> CnnEntry:
+    """Has the first process write cnn.onnx, and tells all what it is."""
+    entry = export_cnn(cnn, plan.layers, folder / "cnn.onnx") if ranks.leads else None
+    told = ranks.told(entry)
+    assert told is not None  # noqa: S101 - the first process has it
+    return told
+
+
+def _features(
+    subject: Subject,
+    entry: CnnEntry,
+    session: Any,  # noqa: ANN401 - onnxruntime.InferenceSession, which has no types
+    folder: Path,
+    cache: Path | None,
+    workers: int,
+    running: Running,
+) -> tuple[Features, dict[str, Any]]:
+    """The features, and what they depend on: nothing where they are not kept."""
+    datasets = [*subject.datasets.annotated, *subject.datasets.unlabelled]
+    if cache is not None:
+        return cached_features(
+            session,
+            datasets,
+            cache,
+            graph=folder / "cnn.onnx",
+            entry=entry,
+            workers=workers,
+            running=running,
+        )
+    place = folder / _FEATURES
+    place.mkdir(exist_ok=True)
+    features = stored_features(
+        session, datasets, place, size=entry.input_size, workers=workers, running=running
+    )
+    return features, {}
+
+
+def _with_ceilings(entry: CnnEntry, features: Features) -> CnnEntry:
+    layers = tuple(
+        LayerEntry(**(layer.model_dump() | {"ceiling": found.ceiling()}))
+        for layer, found in zip(entry.layers, features.layers, strict=True)
+    )
+    return entry.model_copy(update={"layers": layers})
+
+
+def _heads(
+    subject: Subject,
+    entry: CnnEntry,
+    session: Any,  # noqa: ANN401 - onnxruntime.InferenceSession, which has no types
+    folder: Path,
+    features: Features,
+    say: Callable[[str], None],
+) -> Sequence[tuple[Head | None, dict[str, float]]]:
+    """The classifier of each layer and what was measured of it, where own classes are taught."""
+    names = [layer.name for layer in entry.layers]
+    if not subject.datasets.own_classes:
+        return [(None, {})] * len(names)
+    return heads_of(folder / "cnn.onnx", session, names, features, say)
+
+
+def _checkpoint(cache: Path | None, key: dict[str, Any], lesson: Lesson) -> Checkpoint | None:
+    if cache is None:
+        return None
+    return Checkpoint(cache / f"training-{lesson.digest(key)}.pt")
+
+
+def _write(
+    folder: Path,
+    plan: Plan,
+    entry: CnnEntry,
+    subject: Subject,
+    learned: Sequence[tuple[MapperWeights, MapperEntry]],
+) -> None:
+    """Writes all of a bundle but cnn.onnx, which is there."""
+    vocabulary = subject.vocabulary
+    places = write_tensors(
+        folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary.vectors)}
+    )
+    text = "".join(f"{word}\n" for word in vocabulary.words)
+    (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
+    for layer, (weights, _) in zip(entry.layers, learned, strict=True):
+        where = places | write_tensors(
+            folder / bundles.layer_file("mapper", layer.name, "safetensors"),
+            mapper_arrays(weights),
+        )
+        shape = (layer.channels, layer.height, layer.width)
+        write_graphs(folder, layer.name, weights, vocabulary.vectors, shape, where)
+    manifest = Manifest(
+        name=plan.name,
+        cnn=entry,
+        mappers=tuple(described for _, described in learned),
+        vocabulary=VocabularyEntry(
+            words=plan.words,
+            restriction=plan.vocabulary,
+            size=len(vocabulary.words),
+            dimension=vocabulary.vectors.shape[1],
+        ),
+        versions={},
+        files={},
+    )
+    bundles.write_manifest(folder, manifest)
 
 
 def write_graphs(
@@ -202,188 +276,3 @@ def mapper_arrays(weights: MapperWeights) -> dict[str, np.ndarray]:
     names = ("W_first", "b_first", "W_second", "b_second", "E")
     arrays = {name: getattr(weights, name) for name in names}
     return {name: array for name, array in arrays.items() if array.size}
-
-
-def _heads(
-    graph: Path,
-    session: Any,  # noqa: ANN401 - onnxruntime.InferenceSession, which has no types
-    entry: CnnEntry,
-    *,
-    own_classes: bool,
-) -> list[Head | None]:
-    """The head of each layer that feeds one, where own classes are to be taught."""
-    if not own_classes:
-        return [None] * len(entry.layers)
-    others = ACCEPTED.replace("own-classes[:DIR], ", "")
-    if "logits" not in [output.name for output in session.get_outputs()]:
-        raise DatasetError(
-            f"dataset own-classes needs a CNN with a classifier, and {entry.spec!r} has none; "
-            f"teach on annotated images instead; {others}",
-            field="dataset",
-        )
-    if not entry.class_names:
-        raise DatasetError(
-            f"dataset own-classes needs the names of the classes of {entry.spec!r}: give "
-            f"--class-names FILE, one a line, or teach on annotated images; {others}",
-            field="dataset",
-        )
-    heads = [find_head(graph, session, i) for i in range(len(entry.layers))]
-    for layer, head in zip(entry.layers, heads, strict=True):
-        if head is None:
-            raise DatasetError(
-                f"dataset own-classes needs a layer that feeds the classifier through its mean "
-                f"over space, and {layer.name!r} does not; teach this layer on annotated "
-                f"images; {others}",
-                field="dataset",
-            )
-        if len(head.W) != len(entry.class_names):
-            raise SpecError(
-                f"{len(entry.class_names)} class names for a classifier of {len(head.W)} classes",
-                field="class-names",
-            )
-    return heads
-
-
-def _with_ceilings(entry: CnnEntry, features: Features) -> CnnEntry:
-    layers = tuple(
-        LayerEntry(**(layer.model_dump() | {"ceiling": found.ceiling()}))
-        for layer, found in zip(entry.layers, features.layers, strict=True)
-    )
-    return entry.model_copy(update={"layers": layers})
-
-
-def _category_vectors(
-    categories: Sequence[str], source: WordVectors
-) -> tuple[dict[int, np.ndarray], list[str]]:
-    """Unit word vectors of annotated categories by position, and the names without one."""
-    vectors: dict[int, np.ndarray] = {}
-    left_out = []
-    for position, name in enumerate(categories):
-        vector = concept_vector(name, source, smoothing=0.0)
-        if vector is None:
-            left_out.append(name)
-        else:
-            vectors[position] = vector
-    return vectors, left_out
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    """The teaching of one layer."""
-
-    plan: Plan
-    datasets: Datasets
-    entry: CnnEntry
-    features: Features
-    position: int
-    source: WordVectors
-    centring: Centring
-    vectors: dict[int, np.ndarray]
-
-    def learn(
-        self,
-        head: Head | None,
-        vocabulary: WordVectors,
-        track: Track,
-        say: Callable[[str], None],
-    ) -> tuple[MapperWeights, dict[str, float]]:
-        """Trains the mapper of this layer and measures it on images held out from teaching."""
-        plan, layer = self.plan, self.features.layers[self.position]
-        rng = np.random.default_rng([plan.seed, self.position])
-        own_E, own_names = self._own_vectors(head, say)
-        taught = sorted(self.vectors)  # positions among the categories
-        concept_of = np.full(len(self.features.categories), -1)
-        concept_of[taught] = len(own_names) + np.arange(len(taught))
-        E = self.centring(np.stack([*own_E, *(self.vectors[i] for i in taught)]))
-        names = (*own_names, *(self.features.categories[i] for i in taught))
-
-        usable = concept_of[self.features.category] >= 0
-        tested = self.features.image % round(1 / _HELD_OUT) == 0
-        n_taken = np.bincount(
-            self.features.category[usable & ~tested], minlength=len(self.features.categories)
-        )
-        tested &= n_taken[self.features.category] > 0  # the only image of a category is taught
-        held_out, taken = usable & tested, usable & ~tested
-        parts = [Examples(layer.regions[taken], concept_of[self.features.category[taken]])]
-        if head is not None and (taught or plan.form == "regression"):
-            drawn = draw_examples(head, layer, _DRAWN_PER_CLASS, rng)
-            # A class without a word can be told apart, but not be said.
-            sayable = np.abs(own_E).sum(axis=1)[drawn[1]] > 0 if plan.form == "regression" else ...
-            parts.append(Examples(drawn[0][sayable], drawn[1][sayable]))
-        examples = Examples(
-            np.concatenate([p.x for p in parts]), np.concatenate([p.concept for p in parts])
-        )
-        if len(examples.x) < _FEWEST_EXAMPLES and (taught or plan.form == "regression"):
-            raise DatasetError(
-                f"{', '.join(self.datasets.specs)}: {len(examples.x)} annotated images with a "
-                f"usable category; accepted: at least {_FEWEST_EXAMPLES}",
-                field="dataset",
-            )
-        if plan.form == "concepts":
-            own = None
-            if head is not None:
-                own = (head.W / TEMPERATURE, head.b / TEMPERATURE)
-            weights = train_concepts(
-                examples,
-                E,
-                names,
-                own,
-                seed=plan.seed,
-                recipe=plan.recipe or CONCEPTS_RECIPE,
-                track=track,
-            )
-        else:
-            weights = train_regression(
-                examples,
-                E,
-                names,
-                seed=plan.seed,
-                recipe=plan.recipe or REGRESSION_RECIPE,
-                track=track,
-            )
-        metrics = recall_at(
-            WordScores.of(weights, vocabulary.vectors),
-            layer.regions[held_out],
-            [self.features.categories[i] for i in self.features.category[held_out]],
-            vocabulary,
-        )
-        return weights, metrics
-
-    def _own_vectors(
-        self, head: Head | None, say: Callable[[str], None]
-    ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Word vectors of the own classes, smoothed with their hypernyms; zero for no word."""
-        dimension = self.source.vectors.shape[1]
-        if head is None:
-            return np.zeros((0, dimension), dtype=np.float32), ()
-        names = self.entry.class_names
-        found = [concept_vector(name, self.source, smoothing=SMOOTHING) for name in names]
-        missing = [name for name, vector in zip(names, found, strict=True) if vector is None]
-        if len(missing) == len(names):
-            raise DatasetError(
-                f"dataset own-classes: none of the {len(names)} class names has a vector in "
-                f"{self.plan.words}, such as {names[0]!r}; name the classes in words of it, or "
-                "take other words",
-                field="class-names",
-            )
-        if missing:
-            say(f"own classes without a word vector: {', '.join(missing)}")
-        zero = np.zeros(dimension, dtype=np.float32)
-        return np.stack([zero if v is None else v for v in found]), names
-
-    def describe(self, weights: MapperWeights, metrics: dict[str, float]) -> MapperEntry:
-        """What the manifest says of the mapper."""
-        recipe = self.plan.recipe or (
-            CONCEPTS_RECIPE if self.plan.form == "concepts" else REGRESSION_RECIPE
-        )
-        return MapperEntry(
-            layer=self.entry.layers[self.position].name,
-            form=weights.form,
-            datasets=self.datasets.specs,
-            n_own=weights.n_own,
-            n_hidden=weights.n_hidden,
-            concepts=weights.concepts,
-            loss=recipe.loss,
-            seed=self.plan.seed,
-            metrics=metrics,
-        )

@@ -100,9 +100,9 @@ def test_every_region_has_its_own_feature() -> None:
     assert found.category.tolist() == expected_category
     assert found.image.tolist() == expected_image
     for gathered, features in zip(found.layers, expected_regions, strict=True):
-        np.testing.assert_allclose(gathered.regions, np.stack(features), rtol=1e-5)
+        np.testing.assert_allclose(gathered.regions[:], np.stack(features), rtol=1e-5)
         assert gathered.images.shape == (len(images), gathered.regions.shape[1])
-        assert gathered.lowest == min(gathered.regions.min(), gathered.images.min())
+        assert gathered.lowest == min(gathered.regions[:].min(), gathered.images[:].min())
     assert found.logits.shape == (len(images), 5)
     np.testing.assert_array_equal(found.layers[0].peak, [BATCH + 3, BATCH + 4, BATCH + 5])
 

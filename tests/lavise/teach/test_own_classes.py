@@ -169,7 +169,7 @@ def test_drawn_examples_are_what_the_head_calls_their_class(*, relu: bool) -> No
     rng = np.random.default_rng(2)
     layer = features(relu=relu)
     W = rng.normal(size=(12, 30)).astype(np.float32)
-    head = Head(W, -W @ layer.images.mean(axis=0))  # on the whole it prefers no class
+    head = Head(W, -W @ layer.images[:].mean(axis=0))  # on the whole it prefers no class
 
     x, label = draw_examples(head, layer, 10, rng)
 
@@ -183,7 +183,7 @@ def test_drawn_examples_are_what_the_head_calls_their_class(*, relu: bool) -> No
 
 def test_regions_count_where_there_are_more_of_them() -> None:
     layer = features(20)
-    layer.regions = 100 + features(300, seed=3).images
+    layer.regions = 100 + features(300, seed=3).images[:]
     head = Head(np.eye(4, 30, dtype=np.float32), np.zeros(4))
     x, _ = draw_examples(head, layer, 50, np.random.default_rng(0))
     assert np.median(x) > 90

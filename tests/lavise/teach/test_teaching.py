@@ -1,7 +1,6 @@
 """Whole teachings, from pictures to a bundle that answers; the CNN is a graph, which is fast."""
 
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lavise.bundle import Bundle, open_bundle
@@ -18,7 +16,7 @@ from lavise.cnn import TargetCnn, load_cnn
 from lavise.errors import DatasetError, EnvironmentProblem, ImageError, SpecError
 from lavise.explainer import Explainer
 from lavise.graph_terms import GRAPH_METHODS
-from lavise.images import list_images, prepare
+from lavise.images import prepare
 from lavise.mapper import Form
 from lavise.options import ExplainOptions
 from lavise.teach.teaching import Plan, mapper_arrays, teach
@@ -29,61 +27,6 @@ from tests.oracle import MAPPER_KINDS, random_mapper
 from tests.tiny_cnn import COLOURS, INPUT_SIZE, TinyCnn, picture
 
 CLASSES = TinyCnn.class_names
-
-
-@pytest.fixture(scope="session")
-def graph(tmp_path_factory: pytest.TempPathFactory, tiny_pictures: Path) -> tuple[Path, list[str]]:
-    """The tiny CNN as an ONNX file that takes normalised pixels, and the names of its layers."""
-    path = tmp_path_factory.mktemp("graph") / "tiny.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        program = torch.onnx.export(
-            trained(TinyCnn().eval(), tiny_pictures),
-            (torch.zeros(2, 3, INPUT_SIZE, INPUT_SIZE),),
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
-        )
-    assert program is not None
-    program.save(path)
-    nodes = program.model_proto.graph.node
-    return path, [node.output[0] for node in nodes if node.op_type == "Relu"]
-
-
-def trained(cnn: TinyCnn, pictures: Path) -> TinyCnn:
-    """Fits the head to its four classes, by least squares."""
-    files = [file for name in CLASSES for file in list_images(pictures / name)]
-    pixels = np.stack([prepare(file.read_bytes(), INPUT_SIZE) for file in files])
-    images = torch.from_numpy((pixels.astype(np.float32) - 127) / 128).permute(0, 3, 1, 2)
-    wanted = np.eye(4)[[CLASSES.index(file.parent.name) for file in files]]
-    with torch.no_grad():
-        features = cnn.body(cnn.stem(images)).mean((2, 3)).double().numpy()
-        design = np.concatenate([features, np.ones((len(features), 1))], axis=1)
-        fitted = np.linalg.lstsq(design, 10 * wanted, rcond=1e-6)[0]  # (13, 4)
-        cnn.head.weight.copy_(torch.from_numpy(fitted[:-1].T))
-        cnn.head.bias.copy_(torch.from_numpy(fitted[-1]))
-        assert np.mean(cnn(images).argmax(1).numpy() == wanted.argmax(1)) > 0.9
-    return cnn
-
-
-@pytest.fixture(scope="session")
-def open_cnn(graph: tuple[Path, list[str]]) -> Callable[..., TargetCnn]:
-    def opened(names: tuple[str, ...] = CLASSES) -> TargetCnn:
-        mean, std = TinyCnn.mean, TinyCnn.std
-        return load_cnn(f"onnx:{graph[0]}", class_names=names, mean=mean, std=std)
-
-    return opened
-
-
-@pytest.fixture(scope="session")
-def body(graph: tuple[Path, list[str]]) -> str:
-    """The layer that feeds the head."""
-    return graph[1][1]
-
-
-@pytest.fixture(scope="session")
-def stem(graph: tuple[Path, list[str]]) -> str:
-    return graph[1][0]
 
 
 @pytest.fixture
@@ -338,13 +281,31 @@ def test_own_classes_need_names(
         assert caught.value.field == field
 
 
-def test_own_classes_need_the_layer_that_feeds_the_head(
-    plan: Plan, stem: str, body: str, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+def test_own_classes_of_a_layer_that_does_not_feed_the_head(
+    plan: Plan,
+    stem: str,
+    body: str,
+    open_cnn: Callable[..., TargetCnn],
+    tiny_pictures: Path,
+    tmp_path: Path,
 ) -> None:
-    own = changed(plan, layers=(body, stem), datasets=("own-classes",))
-    with pytest.raises(DatasetError, match=f"'{stem}' does not.*demo, folder:DIR") as caught:
-        teach(open_cnn(), own, tmp_path / "bundle")
-    assert caught.value.field == "dataset"
+    """By what the head says of unlabelled images; alone, and beside annotated ones."""
+    told: list[str] = []
+    alone = changed(plan, layers=(stem, body), datasets=(f"own-classes:{tiny_pictures}",))
+    bundle = teach(open_cnn(), alone, tmp_path / "alone", say=told.append)
+    probed, fed = bundle.manifest.mappers
+    assert [line for line in told if "does not feed the classifier" in line] == told
+    assert (probed.concepts, probed.n_own, probed.n_hidden) == (CLASSES, 4, 0)
+    assert probed.metrics["head-agreement"] >= 0.7
+    assert fed.metrics == {}
+    assert right_words(bundle, CLASSES) >= 0.6
+
+    both = changed(plan, layers=(stem,), datasets=("own-classes", f"folder:{tiny_pictures}"))
+    bundle = teach(open_cnn(), both, tmp_path / "both")
+    [entry] = bundle.manifest.mappers
+    assert (entry.n_own, set(entry.concepts[4:])) == (4, set(COLOURS))
+    assert set(entry.metrics) >= {"recall@5", "head-agreement"}
+    assert right_words(bundle, ("night", "snow")) >= 0.5
 
 
 @pytest.mark.parametrize(

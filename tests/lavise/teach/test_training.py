@@ -6,6 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lavise.teach.fitting import Running
+from lavise.teach.mlp import Mlp
 from lavise.teach.training import (
     CONCEPTS_RECIPE,
     PAPER_RECIPE,
@@ -13,7 +15,6 @@ from lavise.teach.training import (
     SHARPENING,
     Examples,
     Recipe,
-    _Mlp,
     hinge,
     train_concepts,
     train_regression,
@@ -62,7 +63,7 @@ def test_hinge_is_equation_3(seed: int, n: int, words: int) -> None:
 @pytest.mark.parametrize("hidden", [1, 7])
 def test_folded_batch_norm_is_the_module(hidden: int) -> None:
     torch.manual_seed(0)
-    mlp = _Mlp(C, hidden, 4, dropout=0.5)
+    mlp = Mlp(C, hidden, 4, dropout=0.5)
     mlp.train()
     for _ in range(5):  # so that the running statistics are of something
         mlp(3 + 2 * torch.randn(32, C))
@@ -154,5 +155,5 @@ def test_progress_is_shown_for_every_epoch() -> None:
         return items
 
     recipe = replace(CONCEPTS_RECIPE, epochs=3)
-    train_concepts(examples, E, names(K), None, seed=0, recipe=recipe, track=track)  # type: ignore[arg-type]
+    train_concepts(examples, E, names(K), None, seed=0, recipe=recipe, running=Running(track=track))  # type: ignore[arg-type]
     assert [total for _, total in shown] == [3]

@@ -4,12 +4,15 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from lavise.errors import LaviseError
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.explainer_door import own_field
 from lavise_service.companion.http.contract import answers, explain_body_schema
 from lavise_service.companion.http.explain_body import JSON, ExplainBody, read_explain_body
+
+_Index = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def explain_routes(companion: Companion) -> APIRouter:
@@ -43,7 +46,7 @@ def explain_routes(companion: Companion) -> APIRouter:
     async def filters(
         model: Annotated[str, Query(max_length=200)] = "",
         layer: Annotated[str, Query(max_length=200)] = "",
-        indices: Annotated[list[int] | None, Query(max_length=1000)] = None,
+        indices: Annotated[list[_Index] | None, Query(max_length=1000)] = None,
         page_size: Annotated[int, Query(alias="pageSize", ge=0, le=1000)] = 0,
         page_token: Annotated[str, Query(alias="pageToken", max_length=200)] = "",
     ) -> Response:
