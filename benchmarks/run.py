@@ -23,6 +23,7 @@ from benchmarks import (
     explain,
     published_loop,
     quality,
+    teach,
     torchserve,
     word_quality,
 )
@@ -41,6 +42,7 @@ MODULES: Final = (
     quality,
     bias,
     companion,
+    teach,
 )
 BENCHES: Final[dict[str, Bench]] = {
     name: bench for module in MODULES for name, bench in module.ROWS.items()

@@ -66,7 +66,7 @@ def compare(
     Raises:
         RequestError: The profiles cannot be compared, or an option is out of range.
     """
-    check_comparison(alpha, permutations)
+    check_comparison(alpha, permutations, seed)
     _check_alike(a, b)
     words = max_t(
         a.word_scores,
@@ -105,12 +105,13 @@ def compare(
     return report
 
 
-def check_comparison(alpha: float, permutations: int) -> None:
+def check_comparison(alpha: float, permutations: int, seed: int) -> None:
     """Checks options before any work.
 
     Args:
         alpha: See compare().
         permutations: See compare().
+        seed: See compare().
 
     Raises:
         RequestError: One is out of range, or there are too few permutations for the level.
@@ -123,6 +124,8 @@ def check_comparison(alpha: float, permutations: int) -> None:
         raise RequestError(
             f"permutations is {permutations}; accepted: {fewest} to {most}", field="permutations"
         )
+    if seed < 0:
+        raise RequestError(f"seed is {seed}; accepted: 0 and more", field="seed")
     if alpha / 2 * (permutations + 1) < 1:
         raise RequestError(
             f"{permutations} permutations cannot tell at alpha {alpha:g}; accepted: at least "

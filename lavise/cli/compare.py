@@ -45,7 +45,7 @@ def compare(
     from lavise.messages import message_dict
     from lavise.profiling import profile_images
 
-    check_comparison(alpha, permutations)
+    check_comparison(alpha, permutations, seed)
     explainer = Explainer.open(bundle, device=device)
     sets = [folder_images(folder, explainer.input_size) for folder in (dir_a, dir_b)]
     console = notes()

@@ -2,16 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from lavise.cli.arguments import DeviceName, Json
 from lavise.cli.output import answers, notes, print_json, progress, shown
 from lavise.errors import SpecError
-
-if TYPE_CHECKING:
-    from lavise.teach.recipes import Loss
 
 _CNN = (
     "efficientnet_lite0, torchvision:NAME[:WEIGHTS], python:MODULE:FACTORY[:WEIGHTS] or onnx:FILE."
@@ -122,7 +119,7 @@ def teach(
     from lavise.teach.recipes import recipe_for
     from lavise.teach.teaching import teach as teach_bundle
 
-    recipe = recipe_for(mapper, cast("Loss | None", loss and loss.replace("-", " ", 1)))
+    recipe = recipe_for(mapper, loss)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
 

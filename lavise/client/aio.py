@@ -143,7 +143,7 @@ class AsyncClient:
             thumbnails=thumbnails,
         )
         answer = bias_pb2.UploadImageSetResponse()
-        first = await self._received(about.name) if name else 0
+        known = await self._known(about.name) if name else bias_pb2.ImageSet()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_resumable),
             stop=stop_after_attempt(UPLOAD_ATTEMPTS),
@@ -152,18 +152,20 @@ class AsyncClient:
         ):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
-                    first = await self._received(about.name)
-                parts = upload_parts(about, images, first)
+                    known = await self._known(about.name)
+                    if known.state == bias_pb2.ImageSet.STATE_READY:
+                        return known  # only the answer was lost
+                parts = upload_parts(about, images, known.received_images)
                 answer = await self._bias.UploadImageSet(parts, **self._call)
         return answer.image_set
 
-    async def _received(self, name: str) -> int:
-        """Where an upload goes on."""
+    async def _known(self, name: str) -> bias_pb2.ImageSet:
+        """What the server has of a set; an empty message where it knows none."""
         try:
-            return (await self.image_set(name)).received_images
+            return await self.image_set(name)
         except grpc.RpcError as problem:
             if _code(problem) is grpc.StatusCode.NOT_FOUND:
-                return 0
+                return bias_pb2.ImageSet()
             raise
 
     async def import_image_set(

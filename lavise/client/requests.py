@@ -13,7 +13,7 @@ from lavise.v1 import bias_pb2, explain_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Image: TypeAlias = "Path | tuple[str, bytes]"
+Image: TypeAlias = Path | tuple[str, bytes]
 """A file, or a name and the encoded image."""
 CHUNK_BYTES: Final = 256 * 1024
 UPLOAD_ATTEMPTS: Final = 8

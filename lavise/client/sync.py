@@ -137,7 +137,7 @@ class Client:
             thumbnails=thumbnails,
         )
         answer = bias_pb2.UploadImageSetResponse()
-        first = self._received(about.name) if name else 0
+        known = self._known(about.name) if name else bias_pb2.ImageSet()
         for attempt in Retrying(
             retry=retry_if_exception(_is_resumable),
             stop=stop_after_attempt(UPLOAD_ATTEMPTS),
@@ -146,18 +146,20 @@ class Client:
         ):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
-                    first = self._received(about.name)
-                parts = upload_parts(about, images, first)
+                    known = self._known(about.name)
+                    if known.state == bias_pb2.ImageSet.STATE_READY:
+                        return known  # only the answer was lost
+                parts = upload_parts(about, images, known.received_images)
                 answer = self._bias.UploadImageSet(parts, **self._call)
         return answer.image_set
 
-    def _received(self, name: str) -> int:
-        """Where an upload goes on."""
+    def _known(self, name: str) -> bias_pb2.ImageSet:
+        """What the server has of a set; an empty message where it knows none."""
         try:
-            return (self.image_set(name)).received_images
+            return self.image_set(name)
         except grpc.RpcError as problem:
             if _code(problem) is grpc.StatusCode.NOT_FOUND:
-                return 0
+                return bias_pb2.ImageSet()
             raise
 
     def import_image_set(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lavise.manifest import CnnEntry
     from lavise.teach.features import Features
 
-_WEAK: float = 0.3
+_WEAK: Final = 0.3
 """Share of agreement with the head below which own classes are little worth."""
 
 

@@ -93,6 +93,8 @@ class Lesson:
             running.say(f"own classes without a word vector: {', '.join(self._untold)}")
         examples = self._examples()
         rows = self._judging
+        if plan.patience and not len(rows):
+            running.say("patience has nothing to go by: no image that is held out has a word")
         judge = None if not len(rows) else lambda weights: self._recall(weights, rows)["recall@5"]
         running = replace(running, judge=judge)
         if plan.form == "concepts":
@@ -216,7 +218,11 @@ class Lesson:
     @property
     def _judging(self) -> np.ndarray:
         """Rows that say after each epoch how good the mapper is, evenly spread."""
+        known = np.array(
+            [name in self.subject.vocabulary.index for name in self.features.categories], dtype=bool
+        )
         rows = self._parts[2]
+        rows = rows[known[self.features.category[rows]]]
         return rows[:: max(1, -(-len(rows) // _JUDGED_AT_MOST))]
 
     def _examples(self) -> Source:

@@ -3,7 +3,7 @@
 | loss | for | source |
 |---|---|---|
 | ``cross-entropy`` | ``concepts`` | over the concepts' logits |
-| ``cosine cross-entropy`` | ``regression`` | softmax over cosine / 0.07 to all taught words: the \
+| ``cosine-cross-entropy`` | ``regression`` | softmax over cosine / 0.07 to all taught words: the \
 objective of CLIP's text side (Radford et al., 2021) |
 | ``hinge`` | ``regression`` | the paper's ranking loss, max(0, 1 - cos(g, right) + cos(g, wrong)) \
 summed over the wrong words (Yang et al., CVPR 2022, equation 3; DeViSE, Frome et al., 2013) |
@@ -19,7 +19,7 @@ from lavise.errors import SpecError
 if TYPE_CHECKING:
     from lavise.mapper import Form
 
-Loss = Literal["cosine cross-entropy", "hinge", "cross-entropy"]
+Loss = Literal["cosine-cross-entropy", "hinge", "cross-entropy"]
 HIDDEN: Final = 256
 
 
@@ -49,13 +49,13 @@ class Recipe:
 
 
 CONCEPTS_RECIPE: Final = Recipe("cross-entropy", epochs=10)
-REGRESSION_RECIPE: Final = Recipe("cosine cross-entropy", hidden=0)
+REGRESSION_RECIPE: Final = Recipe("cosine-cross-entropy", hidden=0)
 PAPER_RECIPE: Final = Recipe(
     "hinge", epochs=20, learning_rate=1e-4, one_cycle=False, batch=64, hidden=0, weight_decay=0.0
 )
 _OF_FORM: Final[dict[Form, dict[Loss, Recipe]]] = {
     "concepts": {"cross-entropy": CONCEPTS_RECIPE},
-    "regression": {"cosine cross-entropy": REGRESSION_RECIPE, "hinge": PAPER_RECIPE},
+    "regression": {"cosine-cross-entropy": REGRESSION_RECIPE, "hinge": PAPER_RECIPE},
 }
 
 
@@ -76,10 +76,10 @@ def recipe_for(form: Form, loss: Loss | None = None) -> Recipe:
     if loss is None:
         return next(iter(of_form.values()))
     if loss not in of_form:
-        takes = ", ".join(name.replace(" ", "-") for name in of_form)
+        takes = ", ".join(of_form)
         other = next(name for name, losses in _OF_FORM.items() if loss in losses)
         raise SpecError(
-            f"a {form} mapper is not taught with {loss.replace(' ', '-')}; accepted for it: "
+            f"a {form} mapper is not taught with {loss}; accepted for it: "
             f"{takes}; or take --mapper {other}",
             field="loss",
         )

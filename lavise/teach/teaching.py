@@ -117,6 +117,7 @@ def teach(
                 lines = None if log is None else TrainingLog(log, lesson.layer.name)
                 weights, metrics = lesson.learn(replace(running, checkpoint=mark, log=lines))
                 learned.append((weights, lesson.describe(weights, metrics)))
+            ranks.wait()  # the others may still read features
             if ranks.leads:
                 shutil.rmtree(folder / _FEATURES, ignore_errors=True)
                 _write(folder, plan, entry, subject, learned)

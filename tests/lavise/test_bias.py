@@ -141,6 +141,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
             compare(a, other)
 
 
+def test_a_seed_out_of_range() -> None:
+    with pytest.raises(RequestError, match="seed is -1; accepted: 0 and more"):
+        check_comparison(0.05, 1000, -1)
+
+
 @pytest.mark.parametrize(
     ("alpha", "permutations", "said"),
     [
@@ -154,7 +159,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 )
 def test_options_out_of_range(alpha: float, permutations: int, said: str) -> None:
     with pytest.raises(RequestError, match=said):
-        check_comparison(alpha, permutations)
+        check_comparison(alpha, permutations, 0)
 
 
 def test_constant_scores_differ_nowhere() -> None:

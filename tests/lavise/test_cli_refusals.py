@@ -100,7 +100,7 @@ TEACH = {
         ("--tap", "nothing", "no layer 'nothing'"),
         ("--dataset", "photos", "unknown dataset spec 'photos'; accepted: own-classes"),
         ("--dataset", "folder:{tmp}", "has no usable category; accepted: one folder of images"),
-        ("--layer", "stem --dataset own-classes", "needs a layer that feeds the classifier"),
+        ("--loss", "hinge", "a concepts mapper is not taught with hinge; accepted for it: cross-"),
         ("--words", "glove", "word vectors 'glove' are unknown; accepted are glove-50d"),
         ("--words", "file:{tmp}/none.txt", "none.txt"),
         ("--vocabulary", "nouns", "vocabulary 'nouns' is unknown; accepted are concrete-nouns"),
@@ -128,6 +128,26 @@ def test_teach_refuses(
     assert result.stdout == ""
     assert not out.exists()
     assert not list(tmp_path.glob(".bundle*"))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--cache", "features could not be kept in"), ("--log", "is no log of a training")],
+)
+def test_teach_cannot_write_there(
+    tiny_pictures: Path, tiny_words: Path, tmp_path: Path, option: str, said: str
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    chosen = TEACH | {option: str(tmp_path / "thesis.txt")}
+    words = " ".join(text for pair in chosen.items() for text in pair)
+    places = {"pictures": tiny_pictures, "words": tiny_words}
+
+    result = lavise("teach", *words.format(**places).split(), "--out", tmp_path / "bundle")
+
+    assert result.exit_code == 1
+    assert said in result.stderr.splitlines()[-1]
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_teach_keeps_what_is_no_bundle(tmp_path: Path, tiny_pictures: Path) -> None:

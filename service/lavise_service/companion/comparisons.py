@@ -61,14 +61,12 @@ class Comparisons:
             ResourceExhausted: Too many are unfinished.
         """
         asked = _filled_in(request)
-        check_comparison(asked.alpha, asked.permutations)
+        check_comparison(asked.alpha, asked.permutations, asked.seed)
         if asked.image_set_a == asked.image_set_b:
             raise RequestError(
                 f"image_set_a and image_set_b are both {asked.image_set_a!r}; name two sets",
                 field="image_set_b",
             )
-        if asked.seed < 0:
-            raise RequestError(f"seed is {asked.seed}; accepted: 0 and more", field="seed")
         for field in ("image_set_a", "image_set_b"):
             image_set = await asyncio.to_thread(self._store.get_set, getattr(asked, field))
             if image_set.state != ImageSet.STATE_READY:

@@ -18,7 +18,7 @@ from lavise.teach.recipes import (
         ("concepts", None, CONCEPTS_RECIPE),
         ("concepts", "cross-entropy", CONCEPTS_RECIPE),
         ("regression", None, REGRESSION_RECIPE),
-        ("regression", "cosine cross-entropy", REGRESSION_RECIPE),
+        ("regression", "cosine-cross-entropy", REGRESSION_RECIPE),
         ("regression", "hinge", PAPER_RECIPE),
     ],
 )
@@ -30,7 +30,7 @@ def test_each_loss_has_its_recipe(form: Form, loss: Loss | None, recipe: Recipe)
     ("form", "loss", "says"),
     [
         ("concepts", "hinge", "accepted for it: cross-entropy; or take --mapper regression"),
-        ("concepts", "cosine cross-entropy", "not taught with cosine-cross-entropy"),
+        ("concepts", "cosine-cross-entropy", "not taught with cosine-cross-entropy"),
         (
             "regression",
             "cross-entropy",

@@ -192,12 +192,13 @@ def test_the_only_picture_of_a_category_is_taught(
     for number, (name, colour) in enumerate(COLOURS.items()):
         (tmp_path / "few" / name).mkdir(parents=True)
         picture(colour, number).save(tmp_path / "few" / name / "0.png")
-    bundle = teach(
-        open_cnn(), changed(plan, datasets=(f"folder:{tmp_path / 'few'}",)), tmp_path / "bundle"
-    )
+    told: list[str] = []
+    few = changed(plan, datasets=(f"folder:{tmp_path / 'few'}",), patience=1)
+    bundle = teach(open_cnn(), few, tmp_path / "bundle", say=told.append)
     [entry] = bundle.manifest.mappers
     assert set(entry.concepts) == set(COLOURS)
     assert entry.metrics == {}
+    assert told == ["patience has nothing to go by: no image that is held out has a word"]
 
 
 class Wrong:

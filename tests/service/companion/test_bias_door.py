@@ -154,6 +154,27 @@ def test_a_broken_upload_goes_on_where_it_stopped(
     client.delete_image_set(name)
 
 
+def test_an_answer_that_is_lost(companion: Running, folders: tuple[Path, Path]) -> None:
+    """The set was finished, and the connection broke before the client was told."""
+
+    async def work() -> None:
+        async with AsyncClient(str(companion.doors.grpc)) as lavise:
+            upload_there = lavise._bias.UploadImageSet
+
+            async def lost(*args: Any, **options: Any) -> None:
+                await upload_there(*args, **options)
+                lavise._bias.UploadImageSet = upload_there
+                nothing = grpc.aio.Metadata()
+                raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing)
+
+            lavise._bias.UploadImageSet = lost
+            done = await lavise.upload_image_set(files(folders[0]), name="imageSets/lost")
+            assert (done.state, done.image_count) == (pb.ImageSet.STATE_READY, 40)
+            await lavise.delete_image_set(done.name)
+
+    asyncio.run(work())
+
+
 def test_what_cannot_be_read_is_counted(client: Client, folders: tuple[Path, Path]) -> None:
     good = [(f"{i}.png", file.read_bytes()) for i, file in enumerate(files(folders[0])[:6])]
     bad = [("text.png", b"no image"), ("empty.png", b""), ("big.png", bytes(MAX_IMAGE_BYTES + 1))]
