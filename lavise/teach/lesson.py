@@ -223,7 +223,8 @@ class Lesson:
         )
         rows = self._parts[2]
         rows = rows[known[self.features.category[rows]]]
-        return rows[:: max(1, -(-len(rows) // _JUDGED_AT_MOST))]
+        spread: np.ndarray = rows[:: max(1, -(-len(rows) // _JUDGED_AT_MOST))]
+        return spread
 
     def _examples(self) -> Source:
         plan, head = self.plan, self.head

@@ -75,7 +75,7 @@ def test_nothing_is_kept_without_a_cache(spec: list[str], tmp_path: Path) -> Non
 def test_epochs_and_patience(spec: list[str], tmp_path: Path) -> None:
     """A plateau of recall@5 on six colours comes early."""
     log = tmp_path / "log.csv"
-    options = ["--epochs", "300", "--patience", "3", "--log", log]
+    options: list[str | Path] = ["--epochs", "300", "--patience", "3", "--log", log]
     result = lavise("teach", *spec, *options, "--out", tmp_path / "bundle")
     assert result.exit_code == 0, result.stderr
     epochs = len(log.read_text().splitlines()) - 1
@@ -87,9 +87,9 @@ def test_epochs_and_patience(spec: list[str], tmp_path: Path) -> None:
 def test_killed_at_any_moment_it_goes_on(spec: list[str], tmp_path: Path) -> None:
     """While it exports, extracts, trains or writes."""
     # As processes all: this one may have another number of threads, so another order of sums.
-    command = [LAVISE, "teach", *spec, "--epochs", "600"]
+    command: list[str | Path] = [LAVISE, "teach", *spec, "--epochs", "600"]
     cached = command.index("--cache")
-    undisturbed = [*command[:cached], *command[cached + 2 :], "--out", tmp_path / "expected"]
+    undisturbed: list[str | Path] = [*command[:cached], *command[cached + 2 :], "--out", tmp_path / "expected"]
     subprocess.run(undisturbed, stderr=subprocess.DEVNULL, check=True)
     out, rng = tmp_path / "bundle", np.random.default_rng(0)
     kills = 0
