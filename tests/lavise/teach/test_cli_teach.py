@@ -89,7 +89,7 @@ def test_killed_at_any_moment_it_goes_on(spec: list[str], tmp_path: Path) -> Non
     # As processes all: this one may have another number of threads, so another order of sums.
     command: list[str | Path] = [LAVISE, "teach", *spec, "--epochs", "600"]
     cached = command.index("--cache")
-    undisturbed: list[str | Path] = [*command[:cached], *command[cached + 2 :], "--out", tmp_path / "expected"]
+    undisturbed = [*command[:cached], *command[cached + 2 :], "--out", tmp_path / "expected"]
     subprocess.run(undisturbed, stderr=subprocess.DEVNULL, check=True)
     out, rng = tmp_path / "bundle", np.random.default_rng(0)
     kills = 0
