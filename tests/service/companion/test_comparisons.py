@@ -269,7 +269,7 @@ def test_one_that_waits_is_deleted_at_once(store: Store) -> None:
 
 
 def test_what_was_interrupted_ends_with_the_same_report(store: Store) -> None:
-    permutations = {3: 15_000, 4: 100}
+    permutations = {3: 80_000, 4: 100}
     names = []
 
     async def interrupted() -> None:

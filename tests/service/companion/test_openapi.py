@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi
 
@@ -78,9 +78,16 @@ def test_every_answer_is_described(api: Any, label: str, mode: GenerationMode) -
     @asking
     @given(api[path][method].as_strategy(mode))
     def ask(case: Any) -> None:
+        assume(not _is_sent_as_something_else(case))
         case.call_and_validate(checks=CHECKS)
 
     ask()
+
+
+def _is_sent_as_something_else(case: Any) -> bool:
+    """A list in a form is its items, one entry each: none of them where it is empty."""
+    form = case.media_type == "multipart/form-data" and isinstance(case.body, dict)
+    return form and any(isinstance(value, list) for value in case.body.values())
 
 
 def test_every_success_is_described(api: Any, companion: Running) -> None:
