@@ -4,7 +4,8 @@ TorchServe calls ``handle`` with a batch of requests and sends back one answer f
 of one request is that request's answer; it never becomes an exception, because TorchServe would
 fail the whole batch for it. gRPC drops the status, so the payload carries the error as well.
 
-What a request may look like stands in lavise_request.py, which is in the archive as well.
+What a request may look like stands in lavise_request.py and, for those of the Open Inference
+Protocol, in lavise_open_inference.py, which are in the archive as well.
 """
 
 import logging
@@ -36,6 +37,7 @@ from lavise.messages import (
 )
 from lavise.options import ExplainOptions
 from lavise.v1.explain_pb2 import GetModelRequest
+from lavise_open_inference import Infer, read_infer
 from lavise_request import Ask, Lookup, read_request
 
 _IMAGES_AT_ONCE = 64
@@ -125,7 +127,7 @@ class LaviseHandler:
         """Returns one JSON answer per request, in order; raises nothing."""
         if context.get_request_header(0, "describe") == "True":
             return [orjson.dumps(message_dict(model_message(self._explainer)))]
-        batch = _Batch(len(data), self._max_bytes)
+        batch = _Batch([read_infer(row, self._name) for row in data], self._max_bytes)
         try:
             self._answer(data, context, batch)
         except Exception as problem:  # noqa: BLE001 - TorchServe would fail every request
@@ -138,7 +140,9 @@ class LaviseHandler:
         asks: dict[int, Ask] = {}
         for index, row in enumerate(data):
             with batch.answering(index):
-                read = read_request(row, _content_type(context, index))
+                infer = batch.infers[index]
+                entries = infer.entries() if infer else row
+                read = read_request(entries, _content_type(context, index))
                 if isinstance(read, Ask):
                     asks[index] = self._check(read)
                 else:
@@ -291,12 +295,18 @@ class LaviseHandler:
 
 
 class _Batch:
-    """The answers of a batch, good and bad, as they come."""
+    """The answers of a batch, good and bad, as they come.
 
-    def __init__(self, size: int, max_bytes: int) -> None:
+    Args:
+        infers: For each request, what it asks of the Open Inference Protocol; None for another.
+        max_bytes: Of an answer.
+    """
+
+    def __init__(self, infers: Sequence[Infer | None], max_bytes: int) -> None:
+        self.infers = infers
         self._max_bytes = max_bytes
-        self._payloads = [b""] * size
-        self._codes: list[int] = [code_pb2.OK] * size
+        self._payloads = [b""] * len(infers)
+        self._codes: list[int] = [code_pb2.OK] * len(infers)
 
     @property
     def errors(self) -> Counter[str]:
@@ -313,7 +323,7 @@ class _Batch:
         Raises:
             RequestError: If TorchServe could not carry it (it would kill the worker).
         """
-        content = orjson.dumps(payload)
+        content = self._written(index, payload)
         if len(content) > self._max_bytes:
             raise RequestError(
                 f"the answer has {len(content):,} bytes, more than the {self._max_bytes:,} that "
@@ -339,7 +349,13 @@ class _Batch:
         status = error_status(problem)
         self._codes[index] = status.code
         name = code_pb2.Code.Name(status.code)
-        self._payloads[index] = orjson.dumps({"error": message_dict(status) | {"status": name}})
+        error = {"error": message_dict(status) | {"status": name}}
+        self._payloads[index] = self._written(index, error)
+
+    def _written(self, index: int, payload: dict[str, Any]) -> bytes:
+        """Returns a payload in the form that the request wants."""
+        infer = self.infers[index]
+        return orjson.dumps(infer.answer(payload) if infer else payload)
 
     @contextmanager
     def answering(self, index: int) -> Iterator[None]:

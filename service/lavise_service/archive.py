@@ -19,7 +19,7 @@ from lavise.bundle import MANIFEST, Bundle, open_bundle
 from lavise.errors import EnvironmentProblem, RequestError, SpecError
 
 HANDLER = "lavise_handler"
-_MODULES = (HANDLER, "lavise_request")
+_MODULES = (HANDLER, "lavise_request", "lavise_open_inference")
 # Where the bundle lies in the archive: apart, so that no file of it meets one of TorchServe's.
 BUNDLE_FOLDER = "bundle"
 _CONFIG = "model-config.yaml"

@@ -98,11 +98,15 @@ def write_config(run_dir: Path, model_store: Path, models: Sequence[str], ports:
         "metrics_address": f"http://{HOST}:{ports.metrics}",
         "grpc_inference_address": HOST,
         "grpc_inference_port": ports.grpc,
+        # A caller that connects anew looks the name up again, and finds new replicas.
+        "grpc_inference_max_connection_age_ms": 30_000,
         "grpc_management_address": HOST,
         "grpc_management_port": ports.grpc_management,
         # Nobody but this machine reaches it, and a token lives no longer than an hour.
         "disable_token_authorization": "true",
         "enable_model_api": "false",
+        # KServe's door, on the port of gRPC: see handlers/lavise_open_inference.py.
+        "ts_open_inference_protocol": "true",
         "allowed_urls": f"{model_store.as_uri()}/.*",
         "max_request_size": MAX_MESSAGE_BYTES,
         "max_response_size": MAX_MESSAGE_BYTES,
