@@ -42,6 +42,10 @@ _OPTIONS: Final = (
     # Whatever its name says, it is the time to connect in: a Java that has just begun needs some.
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A name that stands for several workers, such as a headless Service: each gets its share. New
+    # ones are found where TorchServe closes connections by age, and the name is looked up again.
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.dns_min_time_between_resolutions_ms", 5000),
 )
 _ERROR: Final = b'{"error":'
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
@@ -49,6 +50,33 @@ def refusing(code: int, field: str) -> bytes:
     violation = {"field": field, "description": "no"}
     error = {"code": code, "message": "no", "details": [{"fieldViolations": [violation]}]}
     return orjson.dumps({"error": error})
+
+
+def test_workers_behind_one_name_share_the_work() -> None:
+    async def calls(upstream: Upstream) -> None:
+        for _ in range(20):
+            await explain(upstream)
+
+    with FalseTorchServe() as one, FalseTorchServe() as other:
+        ask(f"ipv4:{one.target},{other.target}", calls)
+        assert one.calls + other.calls == 20
+        assert min(one.calls, other.calls) >= 5
+
+
+def test_a_worker_that_leaves_costs_nobody_an_answer() -> None:
+    with FalseTorchServe() as staying, ExitStack() as there:
+        leaving = there.enter_context(FalseTorchServe())
+
+        async def calls(upstream: Upstream) -> None:
+            for _ in range(6):
+                await explain(upstream)
+            there.close()
+            for _ in range(6):
+                await explain(upstream)
+
+        ask(f"ipv4:{leaving.target},{staying.target}", calls)
+        assert leaving.calls >= 1
+        assert leaving.calls + staying.calls >= 12
 
 
 def test_entries_and_answers_travel_as_the_handler_has_them() -> None:
