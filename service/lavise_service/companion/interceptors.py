@@ -86,6 +86,7 @@ class Calls(grpc.aio.ServerInterceptor):
                 except Exception as error:  # noqa: BLE001 - it becomes the answer
                     if not isinstance(error, LaviseError):
                         _log.exception("a call failed", extra={"method": method})
+                    self._metrics.refused(error)
                     status = status_of(error)
                     outcome.code = code_pb2.Code.Name(status.code)
                     await context.abort(

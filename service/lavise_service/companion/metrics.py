@@ -20,6 +20,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from lavise_service.companion.problems import REFUSALS, refusal_of
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 # Seconds. An Explain takes tens of milliseconds, an upload minutes.
 _BUCKETS: Final = (
@@ -34,6 +36,7 @@ class Metrics:
     Attributes:
         retries: Calls to TorchServe that were tried again.
         failures: Calls to TorchServe that failed, by the gRPC code or what else was wrong.
+        refusals: Calls turned away, by one of ``problems.REFUSALS``.
         ready: 1 while a real prediction works, 0 else.
     """
 
@@ -71,6 +74,14 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self.refusals = Counter(
+            "lavise_companion_refusals_total",
+            "Calls turned away by a rule of the door: who may ask, how much, how fast.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in REFUSALS:
+            self.refusals.labels(reason)  # shown as 0, so that the first one is a change
         self.ready = Gauge(
             "lavise_companion_ready",
             "Whether a real prediction works: 1, or 0.",
@@ -98,6 +109,12 @@ class Metrics:
             outcome.seconds = perf_counter() - start
             self._seconds.labels(door, outcome.method).observe(outcome.seconds)
             self._requests.labels(door, outcome.method, outcome.code).inc()
+
+    def refused(self, error: Exception) -> None:
+        """Counts an error that turns its call away; other errors are not counted."""
+        reason = refusal_of(error)
+        if reason is not None:
+            self.refusals.labels(reason).inc()
 
     def exposition(self) -> bytes:
         """Returns the text that Prometheus scrapes; its type is ``CONTENT_TYPE``."""

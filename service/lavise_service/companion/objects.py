@@ -139,7 +139,10 @@ class Objects:
         except OSError as problem:
             if problem.errno in _FULL:
                 raise ResourceExhausted(
-                    f"no room in the store at {self._root}", field="store", retry_after_s=60
+                    f"no room in the store at {self._root}",
+                    field="store",
+                    retry_after_s=60,
+                    limit="store",
                 ) from problem
             raise EnvironmentProblem(
                 f"the store at {self._root} does not answer: {first_line(problem)}", field="store"

@@ -19,7 +19,7 @@ A door never decides what an error is worth: it asks ``code_of``, ``status_of`` 
 Sources: https://google.aip.dev/193 for the details, RFC 9457 for problem+json.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -28,6 +28,7 @@ from lavise.errors import BundleError, EnvironmentProblem, InputError, LaviseErr
 from lavise.messages import error_status
 
 DOMAIN: Final = "lavise"
+Limit: TypeAlias = Literal["concurrency", "rate", "store"]
 # Bytes. The message travels three times: in grpc-message (percent-encoded), and in the details.
 _LONGEST_MESSAGE: Final = 1000
 
@@ -67,7 +68,25 @@ class Unavailable(LaviseError):  # noqa: N818
 
 
 class ResourceExhausted(Unavailable):
-    """A limit is reached: calls at once, or room in the store; trying again later may help."""
+    """A limit is reached: calls at once, or room in the store; trying again later may help.
+
+    Args:
+        message: Which limit, and what is accepted.
+        field: What the error is about.
+        retry_after_s: Seconds after which trying again makes sense.
+        limit: What metrics call it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        retry_after_s: float = 1.0,
+        limit: Limit = "concurrency",
+    ) -> None:
+        super().__init__(message, field=field, retry_after_s=retry_after_s)
+        self.limit = limit
 
 
 class DeadlineExceeded(LaviseError):  # noqa: N818
@@ -119,6 +138,15 @@ _TABLE: Final = (
     (RequestTimeout, code_pb2.DEADLINE_EXCEEDED, 408, "The request came too slowly"),
 )
 _INTERNAL: Final = (Exception, code_pb2.INTERNAL, 500, "Internal error")
+# What metrics call those who are turned away by a rule of the door, and by none of the method.
+_REFUSALS: Final = (
+    (Unauthenticated, "unauthenticated"),
+    (PermissionDenied, "permission"),
+    (TooLarge, "size"),
+    (RequestTimeout, "slow"),
+)
+REFUSALS: Final = (*(reason for _, reason in _REFUSALS), *get_args(Limit))
+"""Every reason that ``refusal_of`` gives."""
 
 
 def code_of(error: BaseException) -> int:
@@ -129,6 +157,13 @@ def code_of(error: BaseException) -> int:
 def http_status_of(error: BaseException) -> int:
     """The HTTP status of an error."""
     return _row(error)[2]
+
+
+def refusal_of(error: BaseException) -> str | None:
+    """Why a call was turned away, one of ``REFUSALS``; None where it was not."""
+    if isinstance(error, ResourceExhausted):
+        return error.limit
+    return next((reason for kind, reason in _REFUSALS if isinstance(error, kind)), None)
 
 
 def retry_after_s(error: BaseException) -> float | None:

@@ -42,7 +42,7 @@ def http_app(companion: Companion) -> FastAPI:
     )
     for routes in (explain_routes, image_set_routes, comparison_routes, operation_routes):
         app.include_router(routes(companion))
-    handle_errors(app)
+    handle_errors(app, companion.metrics)
     _document(app, components(service_messages()))
     # The last one added is the outermost.
     app.add_middleware(

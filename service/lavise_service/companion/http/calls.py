@@ -66,6 +66,7 @@ class Calls:
             except Exception as error:
                 if not isinstance(error, LaviseError):
                     _log.exception("a request failed")
+                self._companion.metrics.refused(error)
                 if status:
                     raise  # too late for another answer: the connection is closed
                 await problem_response(error, request_id)(scope, receive, send_named)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lavise.errors import LaviseError, RequestError
+from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import (
     MethodNotAllowed,
     NotFound,
@@ -46,11 +47,18 @@ def problem_response(error: Exception, request_id: str) -> Response:
     )
 
 
-def handle_errors(app: FastAPI) -> None:
-    """Makes the framework's own refusals LaviseErrors, so that one place answers them all."""
+def handle_errors(app: FastAPI, metrics: Metrics) -> None:
+    """Makes the framework's own refusals LaviseErrors, so that one place answers them all.
+
+    Args:
+        app: Whose errors.
+        metrics: Where those who are turned away are counted.
+    """
 
     async def of_framework(request: Request, error: Exception) -> Response:
-        return problem_response(_meaning(request, error), request.scope["lavise.request_id"])
+        meaning = _meaning(request, error)
+        metrics.refused(meaning)
+        return problem_response(meaning, request.scope["lavise.request_id"])
 
     for kind in (LaviseError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, of_framework)
