@@ -5,7 +5,8 @@ of one request is that request's answer; it never becomes an exception, because 
 fail the whole batch for it. gRPC drops the status, so the payload carries the error as well.
 
 What a request may look like stands in lavise_request.py and, for those of the Open Inference
-Protocol, in lavise_open_inference.py, which are in the archive as well.
+Protocol, in lavise_open_inference.py, what Prometheus sees in lavise_metrics.py; they are in the
+archive as well.
 """
 
 import logging
@@ -37,6 +38,8 @@ from lavise.messages import (
 )
 from lavise.options import ExplainOptions
 from lavise.v1.explain_pb2 import GetModelRequest
+from lavise_machine import Machine
+from lavise_metrics import Metrics
 from lavise_open_inference import Infer, read_infer
 from lavise_request import Ask, Lookup, read_request
 
@@ -81,6 +84,7 @@ def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[b
     """TorchServe's entry point: loads the bundle when ``data`` is None, answers a batch else."""
     if data is None:
         _HANDLER.initialize(context)
+        _HANDLER.watch(Machine(context.system_properties.get("gpu_id")))
         return None
     return _HANDLER.handle(data, context)
 
@@ -107,7 +111,7 @@ class LaviseHandler:
             os.environ.get("LAVISE_MAX_RESPONSE_BYTES", _DEFAULT_MAX_RESPONSE_BYTES)
         )
         self._pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-        self._metrics = _Metrics(context)
+        self._metrics = Metrics(context.metrics, self._name)
         side = self._explainer.input_size
         self._explainer.explain([np.zeros((side, side, 3), dtype=np.uint8)])
         _log.info(
@@ -123,6 +127,10 @@ class LaviseHandler:
                 gpu,
             )
 
+    def watch(self, machine: Machine) -> None:
+        """Shows Prometheus what the machine says."""
+        self._metrics.watch(machine)
+
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """Returns one JSON answer per request, in order; raises nothing."""
         if context.get_request_header(0, "describe") == "True":
@@ -137,6 +145,7 @@ class LaviseHandler:
 
     def _answer(self, data: Sequence[Mapping[str, Any]], context: Context, batch: "_Batch") -> None:
         """Answers every request of a batch, and counts what was done."""
+        start, graphs = time.perf_counter(), dict(self._explainer.seconds)
         asks: dict[int, Ask] = {}
         for index, row in enumerate(data):
             with batch.answering(index):
@@ -147,9 +156,9 @@ class LaviseHandler:
                     asks[index] = self._check(read)
                 else:
                     batch.answer(index, self._look_up(read))
-        start = time.perf_counter()
+        decoding = time.perf_counter()
         images = self._decode(asks, batch)
-        decoded = time.perf_counter()
+        decode_s = time.perf_counter() - decoding if asks else 0.0
         words = {index: those for index, those in images.items() if not asks[index].profile}
         filters = self._explain(asks, words, batch)
         for index in images.keys() - words.keys():
@@ -157,12 +166,12 @@ class LaviseHandler:
                 batch.answer(index, self._profile(asks[index], images[index]))
         self._metrics.record(
             requests=len(data),
-            batch_size=len(data),
             images=sum(map(len, images.values())),
             filters=filters,
-            decode_seconds=decoded - start,
-            explain_seconds=time.perf_counter() - decoded,
             errors=batch.errors,
+            seconds=time.perf_counter() - start,
+            stages={"decode": decode_s}
+            | {graph: spent - graphs[graph] for graph, spent in self._explainer.seconds.items()},
         )
 
     def _check(self, ask: Ask) -> Ask:
@@ -374,37 +383,6 @@ class _Batch:
                 phrase = code_pb2.Code.Name(code)
                 context.set_response_status(_HTTP_STATUS.get(code, 500), phrase, index)
         return self._payloads
-
-
-class _Metrics:
-    """The numbers that Prometheus sees; TorchServe drops those its metrics file does not name."""
-
-    def __init__(self, context: Context) -> None:
-        from ts.metrics.metric_type_enum import MetricTypes
-
-        def metric(kind: Any, name: str, unit: str, *labels: str) -> Any:  # noqa: ANN401 - ts
-            known = context.metrics.cache.get(kind, {}).get(name)
-            names = ["ModelName", *labels]
-            return known or context.metrics.add_metric_to_cache(name, unit, names, kind)
-
-        counter, gauge, histogram = MetricTypes.COUNTER, MetricTypes.GAUGE, MetricTypes.HISTOGRAM
-        self._model = context.model_name
-        self._values = {
-            "requests": metric(counter, "lavise_requests_total", "count"),
-            "images": metric(counter, "lavise_images_total", "count"),
-            "filters": metric(counter, "lavise_filters_explained_total", "count"),
-            "batch_size": metric(gauge, "lavise_batch_size", "count"),
-            "decode_seconds": metric(histogram, "lavise_decode_seconds", "s"),
-            "explain_seconds": metric(histogram, "lavise_explain_seconds", "s"),
-        }
-        self._errors = metric(counter, "lavise_errors_total", "count", "Kind")
-
-    def record(self, *, errors: Counter[str], **values: float) -> None:
-        """Adds what one batch did."""
-        for name, value in values.items():
-            self._values[name].add_or_update(value, [self._model])
-        for kind, count in errors.items():
-            self._errors.add_or_update(count, [self._model, kind])
 
 
 def _shortened(text: str) -> str:

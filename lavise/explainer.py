@@ -13,7 +13,9 @@ mapped, all of them in one further pass.
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +32,7 @@ from lavise.options import DEFAULT_OPTIONS, ExplainOptions, check_options
 from lavise.runtime import Device, open_session, resolve_device, run_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lavise.manifest import LayerEntry
@@ -60,6 +62,9 @@ class Explainer:
         device: Where the graphs run; ``auto`` takes CUDA where it is offered.
         device_id: Which GPU.
         threads: CPU threads; all cores when None.
+
+    Attributes:
+        seconds: Spent since it was opened in each kind of graph: ``cnn``, ``words``, ``profile``.
 
     Raises:
         BundleError: A graph cannot be loaded.
@@ -102,6 +107,7 @@ class Explainer:
         }
         self._entries = {name: layer.entry for name, layer in self._layers.items()}
         self._described = {n for n, layer in self._layers.items() if layer.catalog is not None}
+        self.seconds = dict.fromkeys(("cnn", "words", "profile"), 0.0)
         self._sessions: dict[tuple[str, ...], Any] = {}
         for name in self._layers:
             self._session(name, "attention")
@@ -210,7 +216,8 @@ class Explainer:
         feature_map = passed.map(target, range(len(images)))
         session = self._graph("profile", target.entry.name, "onnx")
         inputs = {"feature_map": feature_map}
-        [word_scores] = run_graph(session, inputs, ["word_scores"], device=self.device)
+        with self._timed("profile"):
+            [word_scores] = run_graph(session, inputs, ["word_scores"], device=self.device)
         qualified = None
         if target.catalog is not None:
             every = np.arange(target.entry.channels)
@@ -253,14 +260,15 @@ class Explainer:
         names = [*maps, *(f"{kind}_{i}" for i in positions for kind in ("peak", "mean"))]
         if self._has_head:
             names.append("logits")
-        values = run_graph(
-            self._cnn,
-            {"images": batch},
-            names,
-            device=self.device,
-            device_id=self._device_id,
-            kept=maps,
-        )
+        with self._timed("cnn"):
+            values = run_graph(
+                self._cnn,
+                {"images": batch},
+                names,
+                device=self.device,
+                device_id=self._device_id,
+                kept=maps,
+            )
         n = len(maps)
         return _Pass(
             dict(zip(maps, values[:n], strict=True)), dict(zip(names[n:], values[n:], strict=True))
@@ -356,7 +364,8 @@ class Explainer:
                 assert catalog is not None  # noqa: S101 - validate() saw to it
                 ceiling = self._layers[layer].entry.ceiling
                 inputs["threshold"] = catalog.cut(inputs["filters"], ceiling)
-            parts.append(run_graph(session, inputs, _ANSWER, device=self.device))
+            with self._timed("words"):
+                parts.append(run_graph(session, inputs, _ANSWER, device=self.device))
         if len(parts) == 1:
             ids, scores, inactive = parts[0]
         else:
@@ -386,6 +395,14 @@ class Explainer:
             answer.ids[rows], answer.scores[rows] = ids[:, 0], scores[:, 0]
             answer.inactive[rows] = False
         return answer
+
+    @contextmanager
+    def _timed(self, graph: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[graph] += time.perf_counter() - start
 
     def _session(self, layer: str, method: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
         """The words graph of a layer and method."""

@@ -19,7 +19,10 @@ from lavise.bundle import MANIFEST, Bundle, open_bundle
 from lavise.errors import EnvironmentProblem, RequestError, SpecError
 
 HANDLER = "lavise_handler"
-_MODULES = (HANDLER, "lavise_request", "lavise_open_inference")
+_MODULES = (
+    *(HANDLER, "lavise_request", "lavise_open_inference"),
+    *("lavise_metrics", "lavise_machine"),
+)
 # Where the bundle lies in the archive: apart, so that no file of it meets one of TorchServe's.
 BUNDLE_FOLDER = "bundle"
 _CONFIG = "model-config.yaml"

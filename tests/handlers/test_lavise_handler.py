@@ -336,17 +336,30 @@ def test_what_happened_is_counted(door: Door, caplog: pytest.LogCaptureFixture) 
                 {"image": TOMATO, "request": b"{"},
             ]
         )
-    lines = dict(re.findall(r"\[METRICS\](\w+)\.\w+:([^|]+)\|#ModelName:lavise", caplog.text))
-    assert {name: float(value) for name, value in lines.items() if "seconds" not in name} == {
+    told = re.findall(r"\[METRICS\](\w+)\.\w+:([^|]+)\|#ModelName:lavise([^|]*)", caplog.text)
+    counted = {name: float(value) for name, value, _ in told if "seconds" not in name}
+    assert counted == {
         "lavise_requests_total": 3,
         "lavise_batch_size": 3,
         "lavise_images_total": 2,
         "lavise_filters_explained_total": 6,
         "lavise_errors_total": 2,
     }
-    assert 0 < float(lines["lavise_decode_seconds"]) < 10
-    assert 0 < float(lines["lavise_explain_seconds"]) < 10
+    [seconds] = [float(value) for name, value, _ in told if name == "lavise_batch_seconds"]
+    stages = {labels: float(v) for name, v, labels in told if name == "lavise_stage_seconds"}
+    assert list(stages) == [",Stage:decode", ",Stage:cnn", ",Stage:words"]
+    assert all(spent > 0 for spent in stages.values())
+    assert sum(stages.values()) < seconds < 10
     assert "#ModelName:lavise,Kind:INVALID_ARGUMENT|" in caplog.text
+
+
+def test_a_profile_is_a_stage_of_its_own(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="ts.metrics.caching_metric"):
+        door.ask({"image": TOMATO, "request": request(profile={"layer": "body"})})
+    stages = re.findall(
+        r"lavise_stage_seconds\.\w+:[^|]+\|#ModelName:lavise,Stage:(\w+)", caplog.text
+    )
+    assert stages == ["decode", "cnn", "profile"]
 
 
 @pytest.mark.parametrize("threads", [-1, "two", 1.5, True])

@@ -1,6 +1,7 @@
 """The bundle, the archive, the handler and the clients together, on a real TorchServe."""
 
 import base64
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -180,11 +181,16 @@ def test_metrics_are_scraped(rest: RestClient, server: TorchServe) -> None:
         "lavise_filters_explained_total",
         "lavise_errors_total",
         "lavise_batch_size",
-        "lavise_explain_seconds_count",
-        "lavise_decode_seconds_count",
+        "lavise_batch_seconds_count",
+        "lavise_stage_seconds_count",
+        "lavise_worker_cpu_seconds_total",
+        "lavise_worker_memory_bytes",
+        "lavise_java_memory_bytes",
     ):
         assert f'{name}{{ModelName="lavise",' in text, name
     assert 'Kind="INVALID_ARGUMENT"' in text
+    assert 'Stage="cnn"' in text
+    assert not re.search(r"^lavise_gpu", text, re.MULTILINE)  # absent, not zero
 
 
 def test_the_log_is_quiet_and_names_the_provider(server: TorchServe) -> None:
