@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Self
 
+from lavise_service.companion.caller_limits import CallerLimits
 from lavise_service.companion.comparisons import Comparisons
 from lavise_service.companion.health import Readiness
 from lavise_service.companion.image_sets import ImageSets
@@ -27,6 +29,7 @@ class Companion:
         metrics: What Prometheus sees.
         upstream: TorchServe.
         tokens: Who may ask.
+        caller_limits: How much each of them may.
         tls: Certificates; None where the doors speak in clear.
         explains: How many calls of TorchServe at a time, over both doors.
         uploads: How many image sets are taken in at a time, over both doors.
@@ -43,6 +46,7 @@ class Companion:
     upstream: Upstream
     tokens: Tokens
     tls: Tls | None
+    caller_limits: CallerLimits
     explains: Slots
     uploads: Slots
     readiness: Readiness
@@ -72,7 +76,7 @@ class Companion:
             timeout_s=settings.explain_timeout_s,
             metrics=metrics,
         )
-        store = open_store(settings)
+        store = open_store(settings, metrics.store)
         days = settings.retention_days
         return cls(
             settings=settings,
@@ -80,14 +84,24 @@ class Companion:
             upstream=upstream,
             tokens=tokens,
             tls=tls,
+            caller_limits=CallerLimits(
+                per_second=settings.max_caller_calls_per_second,
+                concurrent=settings.max_caller_concurrent_calls,
+            ),
             explains=Slots(settings.max_concurrent_explains, "explain calls"),
             uploads=Slots(settings.max_concurrent_uploads, "image sets"),
             readiness=Readiness(upstream, metrics),
             store=store,
             uris=UriImages(settings),
-            image_sets=ImageSets(store, upstream, settings),
-            comparisons=Comparisons(store, retention=timedelta(days=days) if days else None),
+            image_sets=ImageSets(store, upstream, settings, metrics),
+            comparisons=Comparisons(
+                store, retention=timedelta(days=days) if days else None, metrics=metrics
+            ),
         )
+
+    def __post_init__(self) -> None:
+        for name, slots in (("explains", self.explains), ("uploads", self.uploads)):
+            self.metrics.watch_slots(name, slots.limit, partial(getattr, slots, "taken"))
 
     async def close(self) -> None:
         """Lets go of what the parts hold."""

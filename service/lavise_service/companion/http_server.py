@@ -17,9 +17,12 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lavise.errors import EnvironmentProblem
+from lavise_service.companion.certificates import subject
 from lavise_service.companion.settings import Address
 from lavise_service.companion.tls import Tls
 
+PEER: Final = "lavise.peer"
+"""Where the state of a connection says whom the client's certificate names."""
 _HEADERS_S: Final = 10.0
 _HEADER_BYTES: Final = 32 * 1024
 _MOST_CONNECTIONS: Final = 2048
@@ -36,8 +39,12 @@ class PatientNoMore(H11Protocol):
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the clock."""
+        """Starts the clock, and looks at the client's certificate, which TLS has verified."""
         super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(binary_form=True) if tls else None
+        if certificate:
+            self.app_state = {**self.app_state, PEER: subject(certificate)}
         self._watch()
 
     def data_received(self, data: bytes) -> None:

@@ -1,8 +1,9 @@
 """What every gRPC call passes through, whichever service it is for.
 
-From the outside in: ``Calls`` (request id, log, metrics, errors), ``BearerTokens``,
-``ConcurrencyLimit``. A call that is refused is refused before its message is read, so that nobody
-without a token, or beyond the limit, makes the server hold megabytes.
+From the outside in: ``Calls`` (request id, log, metrics, errors), ``Callers`` (who asks, and how
+much each may), ``Messages`` (reads them), ``ConcurrencyLimit``. A call that is refused is refused
+before its message is read, so that nobody without a token, or beyond a limit, makes the server hold
+megabytes.
 """
 
 import asyncio
@@ -16,13 +17,15 @@ import structlog
 from google.rpc import code_pb2
 
 from lavise.errors import LaviseError
+from lavise_service.companion.caller_limits import CallerLimits
+from lavise_service.companion.certificates import grpc_peer
 from lavise_service.companion.grpc_handlers import Context, Handler, reading, refusal, wrapped
 from lavise_service.companion.in_flight import InFlight
 from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import ResourceExhausted, Unauthenticated, status_of
 from lavise_service.companion.request_id import HEADER, request_id_from
 from lavise_service.companion.slots import Slots
-from lavise_service.companion.tokens import Tokens
+from lavise_service.companion.tokens import ANONYMOUS, Tokens
 
 HEALTH: Final = "/grpc.health.v1.Health/"
 OWN: Final = "/lavise.v1."
@@ -42,13 +45,11 @@ class Calls(grpc.aio.ServerInterceptor):
         metrics: Where they are counted.
         in_flight: Where they are held while they are worked on. Health and reflection are not:
             who watches health does so until the server ends.
-        idle_s: Seconds that a caller may send nothing while a message is waited for.
     """
 
-    def __init__(self, metrics: Metrics, in_flight: InFlight, *, idle_s: float) -> None:
+    def __init__(self, metrics: Metrics, in_flight: InFlight) -> None:
         self._metrics = metrics
         self._in_flight = in_flight
-        self._idle_s = idle_s
 
     async def intercept_service(
         self, continuation: Continuation, details: Details
@@ -59,9 +60,7 @@ class Calls(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         method, sent = _method(details), _metadata(details, HEADER)
-        return wrapped(
-            reading(handler, self._idle_s), lambda context: self._call(method, sent, context)
-        )
+        return wrapped(handler, lambda context: self._call(method, sent, context))
 
     @asynccontextmanager
     async def _call(self, method: str, sent: str | None, context: Context) -> AsyncIterator[None]:
@@ -107,11 +106,17 @@ class Calls(grpc.aio.ServerInterceptor):
             )
 
 
-class BearerTokens(grpc.aio.ServerInterceptor):
-    """Lets nobody in without a token, but for health."""
+class Callers(grpc.aio.ServerInterceptor):
+    """Lets nobody in without a token, or asking too much, but for health.
 
-    def __init__(self, tokens: Tokens) -> None:
+    Args:
+        tokens: Who may ask.
+        limits: How much each may.
+    """
+
+    def __init__(self, tokens: Tokens, limits: CallerLimits) -> None:
         self._tokens = tokens
+        self._limits = limits
 
     async def intercept_service(
         self, continuation: Continuation, details: Details
@@ -124,8 +129,34 @@ class BearerTokens(grpc.aio.ServerInterceptor):
             who = self._tokens.check(_metadata(details, "authorization"))
         except Unauthenticated as error:
             return refusal(error)
-        structlog.contextvars.bind_contextvars(caller=who)
-        return handler
+
+        @asynccontextmanager
+        async def counted(context: Context) -> AsyncIterator[None]:
+            # Without tokens, the certificate says who asks; it is known only now.
+            caller = (grpc_peer(context) if who == ANONYMOUS else None) or who
+            structlog.contextvars.bind_contextvars(caller=caller)
+            with self._limits.one(caller):
+                yield
+
+        return wrapped(handler, counted)
+
+
+class Messages(grpc.aio.ServerInterceptor):
+    """Reads the messages of those who were let in.
+
+    Args:
+        idle_s: Seconds that a caller may send nothing while a message is waited for.
+    """
+
+    def __init__(self, *, idle_s: float) -> None:
+        self._idle_s = idle_s
+
+    async def intercept_service(
+        self, continuation: Continuation, details: Details
+    ) -> "Handler | None":
+        """See ``grpc.aio.ServerInterceptor``."""
+        handler = await continuation(details)
+        return None if handler is None else reading(handler, self._idle_s)
 
 
 class ConcurrencyLimit(grpc.aio.ServerInterceptor):

@@ -194,6 +194,21 @@ class Settings(BaseSettings):
         le=1000,
         description="Image sets taken in at a time; more are refused for a moment.",
     )
+    max_caller_calls_per_second: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Calls a second of each caller, over both doors; as many may come at once "
+        "after a pause. 0: no limit of its own. A caller is a token's name or, without tokens, a "
+        "client certificate's subject.",
+    )
+    max_caller_concurrent_calls: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Calls of each caller at a time, uploads and comparisons among them. 0: no "
+        "limit of its own.",
+    )
     explain_timeout_s: float = Field(
         60, gt=0, le=3600, description="Seconds for a call of TorchServe, at most."
     )

@@ -14,7 +14,7 @@ from lavise_service.companion.http.errors import handle_errors
 from lavise_service.companion.http.explain import explain_routes
 from lavise_service.companion.http.image_sets import PATH as UPLOADS
 from lavise_service.companion.http.image_sets import image_set_routes
-from lavise_service.companion.http.layers import BearerTokens, BoundedBodies
+from lavise_service.companion.http.layers import BoundedBodies, Callers
 from lavise_service.companion.http.operations import operation_routes
 
 _DESCRIPTION: Final = (
@@ -51,7 +51,7 @@ def http_app(companion: Companion) -> FastAPI:
         larger={UPLOADS: settings.max_archive_bytes},
         idle_s=settings.max_upload_idle_s,
     )
-    app.add_middleware(BearerTokens, tokens=companion.tokens)
+    app.add_middleware(Callers, tokens=companion.tokens, limits=companion.caller_limits)
     app.add_middleware(Calls, companion=companion)
     return app
 

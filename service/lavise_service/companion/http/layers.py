@@ -10,37 +10,47 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lavise_service.companion.caller_limits import CallerLimits
+from lavise_service.companion.http_server import PEER
 from lavise_service.companion.pace import Pace
 from lavise_service.companion.problems import TooLarge
-from lavise_service.companion.tokens import Tokens
+from lavise_service.companion.tokens import ANONYMOUS, Tokens
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
 
 
-class BearerTokens:
-    """Lets nobody in without a token, but for health.
+class Callers:
+    """Lets nobody in without a token, or asking too much, but for health.
 
     Args:
         app: What is inside.
         tokens: Who may ask.
+        limits: How much each may.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens, limits: CallerLimits) -> None:
         self._app = app
         self._tokens = tokens
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification.
 
         Raises:
             Unauthenticated: No token, a wrong or an expired one.
+            ResourceExhausted: The caller asks too much.
         """
-        if scope["path"] not in OPEN:
-            sent = Headers(scope=scope).getlist("authorization")
-            caller = self._tokens.check(sent[0] if len(sent) == 1 else None)
-            structlog.contextvars.bind_contextvars(caller=caller)
-        await self._app(scope, receive, send)
+        if scope["path"] in OPEN:
+            await self._app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).getlist("authorization")
+        caller = self._tokens.check(sent[0] if len(sent) == 1 else None)
+        if caller == ANONYMOUS:
+            caller = scope["state"].get(PEER) or caller
+        structlog.contextvars.bind_contextvars(caller=caller)
+        with self._limits.one(caller):
+            await self._app(scope, receive, send)
 
 
 class BoundedBodies:

@@ -1,0 +1,39 @@
+"""Whom a client's certificate names."""
+
+from functools import lru_cache
+from typing import Any, Final
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+_PEM: Final = b"-----BEGIN"
+
+
+def grpc_peer(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:
+    """The name of who calls by gRPC; None without a certificate, which TLS has verified."""
+    [*found] = context.auth_context().get("x509_pem_cert", ())
+    return subject(found[0]) if found else None
+
+
+@lru_cache(maxsize=1024)
+def subject(certificate: bytes) -> str:
+    """The name in a certificate.
+
+    Args:
+        certificate: PEM or DER.
+
+    Returns:
+        Its subject (RFC 4514), such as ``CN=ann,O=lab``; its alternative names where that is empty,
+        and its fingerprint where there is neither.
+    """
+    load = x509.load_pem_x509_certificate if certificate.startswith(_PEM) else None
+    read = (load or x509.load_der_x509_certificate)(certificate)
+    named = read.subject.rfc4514_string()
+    if named:
+        return named
+    try:
+        names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return f"sha256:{read.fingerprint(SHA256()).hex()}"
+    return ",".join(str(name.value) for name in names)
