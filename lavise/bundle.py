@@ -55,9 +55,18 @@ class Bundle:
     digest: str
 
     def words(self) -> list[str]:
-        """The vocabulary, in the order of the word ids."""
+        """The vocabulary, in the order of the word ids.
+
+        Raises:
+            BundleError: The file is no UTF-8 text.
+        """
+        name = "vocabulary.txt"
+        try:
+            text = (self.path / name).read_bytes().decode()
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{name} is no UTF-8 text: {error}", field=name) from error
         # Only at line feeds: splitlines() would cut words that hold other separators in two.
-        return (self.path / "vocabulary.txt").read_bytes().decode().split("\n")[:-1]
+        return text.split("\n")[:-1]
 
     def file(self, kind: str, layer: str, suffix: str) -> Path:
         """The file of one layer, such as ``file("mapper", "layer4", "safetensors")``."""

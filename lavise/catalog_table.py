@@ -108,7 +108,9 @@ def read_catalog(bundle: Bundle, layer: str) -> CatalogTable | None:
     path = bundle.file("catalog", layer, "parquet")
     channels = next(e.channels for e in bundle.manifest.cnn.layers if e.name == layer)
     try:
-        columns = pq.read_table(path).to_pydict()
+        stored = pq.read_table(path)
+        stored.validate(full=True)  # Arrow trusts the lengths and texts of a file else
+        columns = stored.to_pydict()
         table = CatalogTable(
             threshold=np.array(columns["threshold"], dtype=np.float32),
             verdict=columns["verdict"],
@@ -118,7 +120,7 @@ def read_catalog(bundle: Bundle, layer: str) -> CatalogTable | None:
                 [(e["source"], e["activation"]) for e in row] for row in columns["top_images"]
             ],
         )
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{path.name} is no readable catalog: {error}", field=path.name
         ) from error

@@ -11,6 +11,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from lavise.errors import BundleError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -74,5 +76,11 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Returns:
         Name to array.
+
+    Raises:
+        BundleError: It is no such file.
     """
-    return dict(load_file(path))
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise BundleError(f"{path.name} is no readable safetensors file: {error}") from error
