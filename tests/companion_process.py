@@ -60,9 +60,13 @@ class CompanionProcess:
         self._process.kill()
         self._process.join()
 
+    def terminate(self) -> None:
+        """Asks it to end."""
+        os.kill(self._process.pid, signal.SIGTERM)
+
     def end(self) -> int:
         """Asks it to end; returns its exit status."""
-        os.kill(self._process.pid, signal.SIGTERM)
+        self.terminate()
         return self.ended()
 
     def ended(self) -> int:

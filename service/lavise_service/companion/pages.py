@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 from collections import defaultdict
+from time import monotonic
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,8 @@ from lavise_service.companion.problems import NotReady
 from lavise_service.companion.store import Store
 from lavise_service.companion.upstream import Upstream
 
-_TIMEOUT_S: Final = 20.0
+_HEATMAPS_S: Final = 10.0
+"""For all heat maps of a page: a busy worker makes them fewer, and the page not late."""
 _log = logging.getLogger(__name__)
 Picture = tuple[str, int]
 
@@ -63,14 +65,15 @@ async def _heatmaps(
         if wanted.filter is not None and (wanted.side, wanted.index) in pictures:
             by_filter[wanted.filter].append((wanted.side, wanted.index))
     found: dict[tuple[str, int, int], np.ndarray] = {}
+    ends = monotonic() + _HEATMAPS_S
     for index, those in by_filter.items():
         asked = {"layer": report.layer, "filters": {"indices": [index]}, "heatmaps": True}
         try:
             answer = await upstream.explain(
-                [pictures[one] for one in those], asked, timeout=_TIMEOUT_S
+                [pictures[one] for one in those], asked, timeout=ends - monotonic()
             )
         except LaviseError as problem:
-            _log.warning("a report has no heat maps", extra={"reason": problem.message})
+            _log.warning("a report lacks heat maps", extra={"reason": problem.message})
             return found
         if answer["bundleDigest"] != report.bundle_digest:
             return found

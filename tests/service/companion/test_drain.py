@@ -1,6 +1,8 @@
 """SIGTERM while all doors are busy: what was accepted is answered, or told when to come again."""
 
+import asyncio
 import itertools
+import socket
 import threading
 import time
 from collections import Counter
@@ -21,6 +23,7 @@ from lavise.v1 import bias_pb2 as pb
 from lavise.v1 import explain_pb2
 from lavise.v1.bias_pb2_grpc import BiasComparisonStub
 from lavise.v1.explain_pb2_grpc import ExplainerStub
+from lavise_service.companion.lifecycle import LINGER_S
 from lavise_service.torchserve import TorchServe
 from tests.companion_process import companion_process
 from tests.running_companion import detail, running_doors, settings_for, told
@@ -151,3 +154,22 @@ def test_what_is_cut_off_may_come_again(shared_torchserve: TorchServe) -> None:
         answer = post.result(timeout=10)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         channel.close()
+
+
+def test_an_unread_request_hears_that_it_is_refused(tmp_path: Path) -> None:
+    head = b"POST /v1/explain HTTP/1.1\r\nhost: here\r\ncontent-length: 9\r\n\r\n"
+    with (
+        companion_process("127.0.0.1:1", tmp_path) as companion,
+        socket.create_connection(companion.http.split(":")) as unfinished,
+    ):
+        unfinished.sendall(head)  # it keeps the companion from closing
+        companion.terminate()
+        time.sleep(LINGER_S + 0.5)
+
+        async def refused() -> None:
+            async with httpx.AsyncClient(base_url=companion.url, trust_env=False) as http:
+                for _ in range(20):
+                    answer = await http.post("/v1/explain", content=bytes(2**20))
+                    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+        asyncio.run(refused())

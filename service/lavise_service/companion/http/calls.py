@@ -4,8 +4,9 @@ It is plain ASGI, around the application and its other layers, so that what they
 counted and answered like everything else.
 """
 
+import asyncio
 import logging
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Final
 
 import structlog
@@ -22,6 +23,7 @@ from lavise_service.companion.request_id import HEADER, request_id_from
 # What probes and Prometheus ask every few seconds.
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REST_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Calls:
         scope["lavise.request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
+        body = _Body(receive)
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -54,13 +57,14 @@ class Calls:
                 headers["x-content-type-options"] = "nosniff"
                 if self._companion.in_flight.stage > Stage.OPEN:
                     headers["connection"] = "close"
+                    await body.passed_over()
             await send(message)
 
         with self._companion.metrics.call("http") as outcome:
             quiet = scope["path"] in _QUIET
             try:
                 with nullcontext() if quiet else self._companion.in_flight.one():
-                    await self._app(scope, receive, send_named)
+                    await self._app(scope, body.receive, send_named)
             except ClientDisconnect:
                 status = status or 499  # nobody is there to be answered
             except Exception as error:
@@ -82,6 +86,30 @@ class Calls:
                 "seconds": round(outcome.seconds, 6),
             },
         )
+
+
+class _Body:
+    """The body of a request, which may be refused before it is read.
+
+    A connection that is closed while bytes are unread is reset, and the answer goes with it: the
+    caller would never hear when to come again (RFC 9112, 9.6).
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._complete = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def passed_over(self) -> None:
+        """Reads what is left of it, for a moment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REST_S):
+                while not self._complete:
+                    await self.receive()
 
 
 def _method(scope: Scope) -> str:

@@ -1,0 +1,37 @@
+"""Heat maps of a page: as many as there is time for."""
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+
+from lavise.v1.bias_pb2 import Example, FilterDifference, Report
+from lavise_service.companion import pages
+from lavise_service.companion.problems import DeadlineExceeded
+
+MAP = {"height": 1, "width": 1, "values": base64.b64encode(b"\x07").decode()}
+
+
+class SlowUpstream:
+    """Takes 0.2 s for each answer."""
+
+    async def explain(
+        self, images: list[bytes], request: dict[str, Any], *, timeout: float
+    ) -> dict[str, Any]:
+        if timeout < 0.2:
+            await asyncio.sleep(max(0.0, timeout))
+            raise DeadlineExceeded("too late")
+        await asyncio.sleep(0.2)
+        filters = [{"index": request["filters"]["indices"][0], "heatmap": MAP}]
+        return {"bundleDigest": "", "images": [{"filters": filters} for _ in images]}
+
+
+def test_a_busy_worker_makes_a_page_with_fewer_heat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_HEATMAPS_S", 0.5)
+    shown = [FilterDifference(index=i, examples_a=[Example(index=i)]) for i in range(8)]
+    pictures = {("a", index): b"" for index in range(8)}
+    upstream: Any = SlowUpstream()
+    found = asyncio.run(pages._heatmaps(Report(filters=shown), pictures, upstream))
+    assert len(found) == 2
+    assert {heatmap.item() for heatmap in found.values()} == {7}
