@@ -24,12 +24,13 @@ class Job:
     Attributes:
         comparison: Likewise.
         task: The work.
+        progress: The stage that it is in, and the share done of it.
     """
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         self.task: asyncio.Task[None]
-        self._progress = ("waiting", 0.0)
+        self.progress = ("waiting", 0.0)
         self._unwanted = threading.Event()
         self._idle = False
 
@@ -60,7 +61,7 @@ class Job:
         """The comparison with its progress."""
         found = Comparison()
         found.CopyFrom(self.comparison)
-        found.progress.stage, found.progress.done = self._progress
+        found.progress.stage, found.progress.done = self.progress
         return found
 
     def move(self, stage: str, done: float) -> None:
@@ -71,7 +72,7 @@ class Job:
         """
         if self.given_up:
             raise GivenUpError
-        self._progress = (stage, done)
+        self.progress = (stage, done)
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
         """A lavise.progress.Track that gives up with the job."""

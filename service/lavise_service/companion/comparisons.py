@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from time import perf_counter
 from typing import Final
 
 from lavise.bias import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS, check_comparison, compare
@@ -18,6 +19,7 @@ from lavise.errors import LaviseError, RequestError
 from lavise.profile import profile_of
 from lavise.v1.bias_pb2 import CompareRequest, Comparison, ImageSet, Report, Side
 from lavise_service.companion.comparison_job import GivenUpError, Job
+from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import NotFound, NotReady, ResourceExhausted, status_of
 from lavise_service.companion.records import not_found
 from lavise_service.companion.store import Store
@@ -35,13 +37,21 @@ class Comparisons:
     Args:
         store: Where they are kept.
         retention: After which time one expires; None keeps them.
+        metrics: Where they are counted and their progress is shown.
     """
 
-    def __init__(self, store: Store, *, retention: timedelta | None) -> None:
+    def __init__(
+        self, store: Store, *, retention: timedelta | None, metrics: Metrics | None = None
+    ) -> None:
         self._store = store
         self._retention = retention
         self._jobs: dict[str, Job] = {}
         self._starting = 0
+        self._working: Job | None = None
+        metrics = metrics or Metrics()
+        metrics.watch_slots("comparisons", MOST_WAITING, self._unfinished)
+        self._metrics = metrics.comparisons
+        self._metrics.progress = lambda: self._working.progress if self._working else None
         # One at a time: it takes all cores, and the profiles are large.
         self._turn = asyncio.Lock()
 
@@ -74,7 +84,7 @@ class Comparisons:
                     f"{image_set.name} is still uploaded; finish the upload before it is compared",
                     field=field,
                 )
-        if len(self._jobs) + self._starting >= MOST_WAITING:
+        if self._unfinished() >= MOST_WAITING:
             raise ResourceExhausted(
                 f"{MOST_WAITING} comparisons are unfinished, which is the limit", retry_after_s=5
             )
@@ -160,6 +170,9 @@ class Comparisons:
         """Stops all work; what is unfinished stays written down, to be taken up again."""
         await asyncio.gather(*(job.give_up() for job in self._jobs.values()))
 
+    def _unfinished(self) -> int:
+        return len(self._jobs) + self._starting
+
     def _job(self, begun: Comparison) -> Job:
         """The work on a comparison, begun unless it was already."""
         job = self._jobs.get(begun.name)
@@ -169,14 +182,18 @@ class Comparisons:
         return job
 
     async def _work(self, job: Job) -> None:
+        outcome = "given_up"
         try:
             done = await self._ended(job)
             while not job.given_up and not await self._kept(done):
                 with job.idle():
                     await asyncio.sleep(_KEEP_AGAIN_S)
+            if not job.given_up:
+                outcome = "done" if done.state == Comparison.STATE_DONE else "failed"
         except GivenUpError:
             pass
         finally:
+            self._metrics.ended.labels(outcome).inc()
             if not job.given_up:
                 del self._jobs[job.comparison.name]
 
@@ -186,6 +203,7 @@ class Comparisons:
         done.CopyFrom(job.comparison)
         with job.idle():
             await self._turn.acquire()
+        start, self._working = perf_counter(), job
         try:
             done.report.CopyFrom(await asyncio.to_thread(self._report, job))
             done.state = Comparison.STATE_DONE
@@ -197,6 +215,8 @@ class Comparisons:
             done.error.CopyFrom(status_of(problem))
             done.state = Comparison.STATE_FAILED
         finally:
+            self._working = None
+            self._metrics.seconds.observe(perf_counter() - start)
             self._turn.release()
         done.ClearField("progress")
         return done

@@ -14,6 +14,7 @@ from lavise.errors import LaviseError, RequestError
 from lavise.profile import ProfileSchema, profile_schema
 from lavise.v1.bias_pb2 import ImageSet, ImageSetMetadata
 from lavise_service.companion.intake import LONGEST_TEXT, Batch, Intake, Profiler
+from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import NotFound, NotReady
 from lavise_service.companion.records import set_path
 from lavise_service.companion.settings import Settings
@@ -27,12 +28,16 @@ class ImageSets:
         store: Where they are kept.
         upstream: Who makes the numbers.
         settings: Limits, and how much is in flight.
+        metrics: Where images are counted.
     """
 
-    def __init__(self, store: Store, upstream: Profiler, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, upstream: Profiler, settings: Settings, metrics: Metrics | None = None
+    ) -> None:
         self._store = store
         self._upstream = upstream
         self._settings = settings
+        self._metrics = metrics or Metrics()
 
     async def begin(self, metadata: ImageSetMetadata) -> ImageSet:
         """Begins a set, or finds the one whose upload goes on.
@@ -118,7 +123,7 @@ class ImageSets:
             "model": model,
             "withThumbnails": image_set.thumbnails,
         }
-        intake = Intake(name, self._store, self._upstream, schema, request)
+        intake = Intake(name, self._store, self._upstream, schema, request, self._metrics.images)
         try:
             async with contextlib.aclosing(self._batches(images, first_index, received)) as batches:
                 async for batch in batches:

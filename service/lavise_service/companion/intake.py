@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 from google.rpc import code_pb2
+from prometheus_client import Counter
 
 from lavise.profile import ProfileSchema, profile_of_answer, profile_table
 from lavise.v1.bias_pb2 import RejectedImage
@@ -99,9 +100,10 @@ class Intake:
         upstream: Profiler,
         schema: ProfileSchema,
         request: Mapping[str, Any],
+        counted: Counter,
     ) -> None:
         self._name, self._store, self._upstream = name, store, upstream
-        self._schema, self._request = schema, request
+        self._schema, self._request, self._counted = schema, request, counted
         self._running: deque[asyncio.Task[_Done]] = deque()
         self._done: list[_Done] = []
 
@@ -142,6 +144,8 @@ class Intake:
                 pa.concat_tables(tables),
                 rejected,
             )
+            self._counted.labels("accepted").inc(sum(one.num_rows for one in tables))
+            self._counted.labels("rejected").inc(len(rejected))
 
     async def _profiled(self, batch: Batch) -> _Done:
         # Without images the question would be another one.

@@ -3,7 +3,7 @@
 One registry per companion, so that two in one process (in tests) do not share numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Final
@@ -20,7 +20,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from lavise_service.companion.comparison_metrics import ComparisonMetrics
 from lavise_service.companion.problems import REFUSALS, refusal_of
+from lavise_service.companion.store_metrics import StoreMetrics
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 # Seconds. An Explain takes tens of milliseconds, an upload minutes.
@@ -34,6 +36,11 @@ class Metrics:
     """The companion's numbers.
 
     Attributes:
+        registry: What is scraped.
+        store: Numbers of the store.
+        comparisons: Numbers of comparisons.
+        images: Images of sets, by outcome: ``accepted`` or ``rejected``.
+        torchserve_seconds: How long a call to TorchServe took, by what was asked for.
         retries: Calls to TorchServe that were tried again.
         failures: Calls to TorchServe that failed, by the gRPC code or what else was wrong.
         refusals: Calls turned away, by one of ``problems.REFUSALS``.
@@ -61,6 +68,35 @@ class Metrics:
             "lavise_companion_requests_in_flight",
             "Calls being worked on.",
             ("door",),
+            registry=registry,
+        )
+        self._slots_in_use = Gauge(
+            "lavise_companion_slots_in_use",
+            "Explain calls, uploads of image sets, and unfinished comparisons that are worked on.",
+            ("slots",),
+            registry=registry,
+        )
+        self._slots_limit = Gauge(
+            "lavise_companion_slots_limit",
+            "How many of them there may be at a time; more are refused.",
+            ("slots",),
+            registry=registry,
+        )
+        self.images = Counter(
+            "lavise_companion_images_total",
+            "Images of sets that were taken in: accepted, or rejected because they cannot be read.",
+            ("outcome",),
+            registry=registry,
+        )
+        for outcome in ("accepted", "rejected"):
+            self.images.labels(outcome)
+        self.store = StoreMetrics(registry)
+        self.comparisons = ComparisonMetrics(registry)
+        self.torchserve_seconds = Histogram(
+            "lavise_companion_torchserve_seconds",
+            "How long a call to TorchServe took, each attempt, by what was asked for.",
+            ("call",),
+            buckets=_BUCKETS,
             registry=registry,
         )
         self.retries = Counter(
@@ -109,6 +145,11 @@ class Metrics:
             outcome.seconds = perf_counter() - start
             self._seconds.labels(door, outcome.method).observe(outcome.seconds)
             self._requests.labels(door, outcome.method, outcome.code).inc()
+
+    def watch_slots(self, name: str, limit: int, taken: Callable[[], int]) -> None:
+        """Shows how many slots of a kind there are, and are taken."""
+        self._slots_limit.labels(name).set(limit)
+        self._slots_in_use.labels(name).set_function(taken)
 
     def refused(self, error: Exception) -> None:
         """Counts an error that turns its call away; other errors are not counted."""

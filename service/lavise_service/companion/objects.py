@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.fs as pafs
+from prometheus_client import CollectorRegistry
 
 from lavise.errors import EnvironmentProblem, SpecError, first_line
 from lavise_service.companion.problems import ResourceExhausted
+from lavise_service.companion.store_metrics import Operation, StoreMetrics
 
 _TEMPORARY: Final = ".tmp"
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -51,17 +53,26 @@ class Objects:
         filesystem: Of pyarrow.
         root: The folder in it.
         local: Whether it lies on this machine: written by rename, flushed to the disk.
+        metrics: Where operations are counted.
     """
 
-    def __init__(self, filesystem: Any, root: str, *, local: bool) -> None:  # noqa: ANN401 - pyarrow has no types
+    def __init__(
+        self,
+        filesystem: Any,  # noqa: ANN401 - pyarrow has no types
+        root: str,
+        *,
+        local: bool,
+        metrics: StoreMetrics | None = None,
+    ) -> None:
         self._fs = filesystem
         self._root = root.rstrip("/")
         self._local = local
+        self._metrics = metrics or StoreMetrics(CollectorRegistry())
 
     def list(self, folder: str) -> list[Entry]:
         """The files below a folder, at any depth; none where there is no such folder."""
         selector = pafs.FileSelector(self._at(folder), allow_not_found=True, recursive=True)
-        with self._told():
+        with self._told("list"):
             found = self._fs.get_file_info(selector)
         start = len(self._root) + 1
         return [
@@ -72,13 +83,16 @@ class Objects:
 
     def read(self, path: str) -> bytes:
         """The content of a file."""
-        with self._told(), self._fs.open_input_stream(self._at(path)) as stream:
-            return bytes(stream.readall())
+        with self._told("read"), self._fs.open_input_stream(self._at(path)) as stream:
+            content = bytes(stream.readall())
+        self._metrics.read_bytes.inc(len(content))
+        return content
 
     @contextmanager
     def reading(self, path: str) -> Iterator[Any]:
         """A file for reading here and there, as Parquet does."""
-        with self._told(), self._fs.open_input_file(self._at(path)) as file:
+        with self._told("read"), self._fs.open_input_file(self._at(path)) as file:
+            self._metrics.read_bytes.inc(file.size())
             yield file
 
     def write(self, path: str, data: bytes) -> None:
@@ -94,12 +108,13 @@ class Objects:
         """
         target = self._at(path)
         there = f"{target}.{secrets.token_hex(4)}{_TEMPORARY}" if self._local else target
-        with self._told():
+        with self._told("write"):
             if self._local:
                 self._fs.create_dir(os.path.dirname(target))  # noqa: PTH120 - pyarrow's own path
             try:
                 with self._fs.open_output_stream(there) as stream:
                     yield stream
+                    size = stream.tell()
                 if self._local:
                     _flush(there)
                     self._fs.move(there, target)
@@ -109,15 +124,16 @@ class Objects:
                 raise
             if self._local:
                 self._flush_folders(target)
+        self._metrics.written_bytes.inc(size)
 
     def delete(self, path: str) -> None:
         """Deletes a file; nothing happens where it is gone already."""
-        with self._told(), contextlib.suppress(FileNotFoundError):
+        with self._told("delete"), contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(self._at(path))
 
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and all below it, in any order; nothing happens where it is gone."""
-        with self._told(), contextlib.suppress(FileNotFoundError):
+        with self._told("delete"), contextlib.suppress(FileNotFoundError):
             self._fs.delete_dir(self._at(folder))
 
     def _at(self, path: str) -> str:
@@ -131,26 +147,33 @@ class Objects:
                 break
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, operation: Operation) -> Iterator[None]:
         try:
-            yield
+            with self._metrics.timed(operation):
+                yield
         except FileNotFoundError:
             raise
         except OSError as problem:
             if problem.errno in _FULL:
+                self._metrics.failed(operation, "full")
                 raise ResourceExhausted(
                     f"no room in the store at {self._root}",
                     field="store",
                     retry_after_s=60,
                     limit="store",
                 ) from problem
+            self._metrics.failed(operation, "unavailable")
             raise EnvironmentProblem(
                 f"the store at {self._root} does not answer: {first_line(problem)}", field="store"
             ) from problem
 
 
 def open_objects(
-    url: str, *, s3_endpoint: str | None = None, s3_region: str | None = None
+    url: str,
+    *,
+    s3_endpoint: str | None = None,
+    s3_region: str | None = None,
+    metrics: StoreMetrics | None = None,
 ) -> Objects:
     """Opens a store, and makes sure that it can be written to.
 
@@ -159,6 +182,7 @@ def open_objects(
             what else pyarrow.fs reads.
         s3_endpoint: ``http://HOST:PORT`` or ``https://HOST``; otherwise as AWS_* variables say.
         s3_region: The region; otherwise as AWS_* variables say.
+        metrics: Where operations are counted.
 
     Returns:
         The files in it.
@@ -182,7 +206,7 @@ def open_objects(
             "a folder, or the URL of one, such as s3://BUCKET/FOLDER",
             field="LAVISE_STORE",
         ) from problem
-    objects = Objects(fs, root, local=isinstance(fs, pafs.LocalFileSystem))
+    objects = Objects(fs, root, local=isinstance(fs, pafs.LocalFileSystem), metrics=metrics)
     probe = f"probe-{secrets.token_hex(8)}"
     objects.write(probe, b"")
     objects.delete(probe)

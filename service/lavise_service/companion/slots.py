@@ -12,18 +12,22 @@ class Slots:
     Args:
         limit: At most so many.
         what: What they are, in the plural, for the error.
+
+    Attributes:
+        limit: Likewise.
+        taken: How many are.
     """
 
     def __init__(self, limit: int, what: str) -> None:
-        self._limit = limit
+        self.limit = limit
+        self.taken = 0
         self._what = what
-        self._taken = 0
 
     def check(self) -> None:
         """Raises ResourceExhausted where none is free."""
-        if self._taken >= self._limit:
+        if self.taken >= self.limit:
             raise ResourceExhausted(
-                f"{self._limit} {self._what} are being worked on, which is the limit; try again "
+                f"{self.limit} {self._what} are being worked on, which is the limit; try again "
                 "in a moment",
                 retry_after_s=1.0,
             )
@@ -36,8 +40,8 @@ class Slots:
             ResourceExhausted: None is free.
         """
         self.check()
-        self._taken += 1
+        self.taken += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self.taken -= 1

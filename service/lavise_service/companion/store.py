@@ -41,6 +41,7 @@ from lavise_service.companion.records import (
 )
 from lavise_service.companion.set_folder import THUMBNAIL, SetFolder
 from lavise_service.companion.settings import Settings
+from lavise_service.companion.store_metrics import StoreMetrics
 from lavise_service.companion.summaries import Summaries
 
 MOST_REJECTED: Final = 100
@@ -307,15 +308,24 @@ class Store:
         return ready
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, metrics: StoreMetrics | None = None) -> Store:
     """Opens the store that the settings name.
+
+    Args:
+        settings: Its URL, and the S3 server.
+        metrics: Where operations on its files are counted.
 
     Raises:
         SpecError: Its URL cannot be read.
         EnvironmentProblem: It is not there, or cannot be written to.
     """
     return Store(
-        open_objects(settings.store, s3_endpoint=settings.s3_endpoint, s3_region=settings.s3_region)
+        open_objects(
+            settings.store,
+            s3_endpoint=settings.s3_endpoint,
+            s3_region=settings.s3_region,
+            metrics=metrics,
+        )
     )
 
 

@@ -18,6 +18,7 @@ from lavise.profile import Profile, profile_table
 from lavise.v1.bias_pb2 import CompareRequest, Comparison, ImageSet
 from lavise_service.companion import comparisons as module
 from lavise_service.companion.comparisons import MOST_WAITING, Comparisons
+from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import NotFound, NotReady, ResourceExhausted
 from lavise_service.companion.settings import Settings
 from lavise_service.companion.store import Store, open_store
@@ -348,5 +349,42 @@ def test_a_report_that_finds_no_room_is_kept_when_there_is_some(
                 assert (await comparisons.get(begun.name)).state == Comparison.STATE_RUNNING
             assert (await ended(comparisons, begun.name)).report == expected(0, 200)
             assert not made.acquire(blocking=False), "it was worked out once"
+
+    run(work)
+
+
+def test_prometheus_sees_how_far_it_is_and_how_they_ended(store: Store) -> None:
+    metrics = Metrics()
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"lavise_companion_{name}", labels)
+
+    def outcomes() -> list[float | None]:
+        each = ("done", "failed", "given_up")
+        return [value("comparisons_total", outcome=outcome) for outcome in each]
+
+    async def work() -> None:
+        comparisons = Comparisons(store, retention=None, metrics=metrics)
+        assert value("slots_limit", slots="comparisons") == MOST_WAITING
+        long = await comparisons.start(asked(permutations=LONG))
+        waiting = await comparisons.start(asked(permutations=LONG))
+        assert value("slots_in_use", slots="comparisons") == 2
+        await moving(comparisons, long.name)
+        told = value("comparison_progress_ratio", stage="permutations")
+        assert told is not None
+        assert 0 < told < 1
+        for name in (waiting.name, long.name):
+            await comparisons.delete(name)
+        assert value("comparison_progress_ratio", stage="permutations") is None
+        assert outcomes() == [0, 0, 2]
+        done = await comparisons.start(asked(permutations=100))
+        assert (await ended(comparisons, done.name)).state == Comparison.STATE_DONE
+        put_set(store, "imageSets/other", drawn(3, digest="b" * 64))
+        failing = await comparisons.start(asked(b="imageSets/other"))
+        assert (await ended(comparisons, failing.name)).state == Comparison.STATE_FAILED
+        await comparisons.close()
+        assert outcomes() == [1, 1, 2]
+        assert value("comparison_seconds_count") == 3  # one never had its turn
+        assert value("slots_in_use", slots="comparisons") == 0
 
     run(work)

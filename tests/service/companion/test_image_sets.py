@@ -13,6 +13,7 @@ from lavise.errors import RequestError
 from lavise.profile import profile_of
 from lavise.v1.bias_pb2 import ImageSet, ImageSetMetadata
 from lavise_service.companion.image_sets import ImageSets
+from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.objects import open_objects
 from lavise_service.companion.problems import AlreadyExists, NotFound, NotReady, Unavailable
 from lavise_service.companion.settings import Settings
@@ -422,3 +423,20 @@ def test_two_uploads_at_once_keep_apart(sets: ImageSets, store: Store) -> None:
 
     asyncio.run(run())
     assert [len(kept(store, name)) for name in names] == [5, 15, 25]
+
+
+def test_images_are_counted_by_what_became_of_them(store: Store, numbers: Numbers) -> None:
+    async def images() -> AsyncIterator[Image]:
+        for content in (b"1", b"2", b"no number", b"", b"3"):
+            yield "x", content
+
+    metrics = Metrics()
+    sets = ImageSets(store, numbers, Settings(profile_batch=2), metrics)
+    asyncio.run(sets.take_in(ImageSetMetadata(), images()))
+    counts = {
+        outcome: metrics.registry.get_sample_value(
+            "lavise_companion_images_total", {"outcome": outcome}
+        )
+        for outcome in ("accepted", "rejected")
+    }
+    assert counts == {"accepted": 3, "rejected": 2}
