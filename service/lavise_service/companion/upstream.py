@@ -121,7 +121,7 @@ class Upstream:
         timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
     ) -> bytes:
         """Like ``explain``; returns the answer as the JSON text that came."""
-        answer = await self._ask(entries(images, request), timeout)
+        answer = await self._ask("explain", entries(images, request), timeout)
         self.last_success = monotonic()
         return answer
 
@@ -142,7 +142,9 @@ class Upstream:
         Raises:
             LaviseError: As ``explain`` does.
         """
-        answer = _parsed(await self._ask(entries(images, {"profile": dict(request)}), timeout))
+        answer = _parsed(
+            await self._ask("profile", entries(images, {"profile": dict(request)}), timeout)
+        )
         if images:
             self.last_success = monotonic()
         return answer
@@ -158,7 +160,9 @@ class Upstream:
         Raises:
             LaviseError: As ``explain`` does.
         """
-        return _parsed(await self._ask(entries((), {"describeFilters": dict(request)}), timeout))
+        return _parsed(
+            await self._ask("describe", entries((), {"describeFilters": dict(request)}), timeout)
+        )
 
     async def model(
         self,
@@ -171,7 +175,9 @@ class Upstream:
         Raises:
             LaviseError: As ``explain`` does.
         """
-        return _parsed(await self._ask(entries((), {"getModel": dict(request or {})}), timeout))
+        return _parsed(
+            await self._ask("model", entries((), {"getModel": dict(request or {})}), timeout)
+        )
 
     async def close(self) -> None:
         """Closes the channel, and with it what still runs."""
@@ -179,6 +185,7 @@ class Upstream:
 
     async def _ask(
         self,
+        call: str,
         parts: dict[str, bytes],
         timeout: float | None,  # noqa: ASYNC109
     ) -> bytes:
@@ -187,13 +194,14 @@ class Upstream:
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             raise TooLarge(too_large().message)  # TorchServe would cancel it, and say nothing
         ends = monotonic() + (self._timeout_s if timeout is None else timeout)
-        return await self._once_or_twice(message, ends)
+        return await self._once_or_twice(call, message, ends)
 
-    async def _once(self, message: PredictionsRequest, ends: float) -> bytes:
+    async def _once(self, call: str, message: PredictionsRequest, ends: float) -> bytes:
         """Sends a prediction; returns the JSON text, or raises what it stands for."""
         left = ends - monotonic()
         try:
-            answer = await self._predict(message, timeout=max(0.0, min(left, self._timeout_s)))
+            with self._metrics.torchserve_seconds.labels(call).time():
+                answer = await self._predict(message, timeout=max(0.0, min(left, self._timeout_s)))
         except grpc.aio.AioRpcError as problem:
             raise self._meaning(problem, caller_is_late=left < self._timeout_s) from problem
         text: bytes = answer.prediction
