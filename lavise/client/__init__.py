@@ -10,8 +10,9 @@
             print(finding.words, finding.difference, finding.p_value)
 
 Answers are the messages of ``lavise.v1``. AsyncClient has the same methods for asyncio. Calls that
-change nothing are repeated where the server asks for it, and an upload that breaks off goes on
-where it stopped. Errors are grpc.RpcError; its code and details say what was wrong.
+change nothing are repeated where the server asks for it, an upload that breaks off goes on where it
+stopped, and a comparison begins anew. Errors are grpc.RpcError; its code and details say what was
+wrong.
 """
 
 from lavise.client.aio import AsyncClient

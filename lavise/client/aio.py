@@ -15,8 +15,8 @@ from tenacity import (
 
 from lavise.client.requests import (
     OPTIONS,
-    RESUMABLE,
-    UPLOAD_ATTEMPTS,
+    REPEATABLE,
+    STREAM_ATTEMPTS,
     Image,
     compare_request,
     comparison_of,
@@ -144,12 +144,7 @@ class AsyncClient:
         )
         answer = bias_pb2.UploadImageSetResponse()
         known = await self._known(about.name) if name else bias_pb2.ImageSet()
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_is_resumable),
-            stop=stop_after_attempt(UPLOAD_ATTEMPTS),
-            wait=wait_exponential_jitter(multiplier=0.5, max=8),
-            reraise=True,
-        ):
+        async for attempt in _attempts():
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     known = await self._known(about.name)
@@ -212,7 +207,7 @@ class AsyncClient:
         permutations: int = 0,
         progress: Callable[[str, float], None] = lambda _stage, _done: None,
     ) -> bias_pb2.Comparison:
-        """Compares two sets.
+        """Compares two sets; begins anew where the connection breaks.
 
         Args:
             a: ``imageSets/ID``.
@@ -227,9 +222,11 @@ class AsyncClient:
         """
         request = compare_request(a, b, alpha=alpha, seed=seed, permutations=permutations)
         found: bias_pb2.Comparison | None = None
-        async for event in self._bias.Compare(request, **self._call):
-            progress(event.progress.stage, event.progress.done)
-            found = comparison_of(event) or found
+        async for attempt in _attempts():
+            with attempt:
+                async for event in self._bias.Compare(request, **self._call):
+                    progress(event.progress.stage, event.progress.done)
+                    found = comparison_of(event) or found
         if found is None:
             raise RuntimeError("the server ended the comparison without a report")
         return found
@@ -278,8 +275,14 @@ def _stub(kind: Callable[[Any], Any], channel: Any) -> Any:  # noqa: ANN401 - ge
     return kind(channel)
 
 
-def _is_resumable(problem: BaseException) -> bool:
-    return _code(problem) in RESUMABLE
+def _attempts() -> AsyncRetrying:
+    """A call that is a stream, again and again while the server may be back."""
+    return AsyncRetrying(
+        retry=retry_if_exception(lambda problem: _code(problem) in REPEATABLE),
+        stop=stop_after_attempt(STREAM_ATTEMPTS),
+        wait=wait_exponential_jitter(multiplier=0.5, max=8),
+        reraise=True,
+    )
 
 
 def _code(problem: BaseException) -> grpc.StatusCode | None:

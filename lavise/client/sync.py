@@ -10,8 +10,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 
 from lavise.client.requests import (
     OPTIONS,
-    RESUMABLE,
-    UPLOAD_ATTEMPTS,
+    REPEATABLE,
+    STREAM_ATTEMPTS,
     Image,
     compare_request,
     comparison_of,
@@ -138,12 +138,7 @@ class Client:
         )
         answer = bias_pb2.UploadImageSetResponse()
         known = self._known(about.name) if name else bias_pb2.ImageSet()
-        for attempt in Retrying(
-            retry=retry_if_exception(_is_resumable),
-            stop=stop_after_attempt(UPLOAD_ATTEMPTS),
-            wait=wait_exponential_jitter(multiplier=0.5, max=8),
-            reraise=True,
-        ):
+        for attempt in _attempts():
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     known = self._known(about.name)
@@ -203,7 +198,7 @@ class Client:
         permutations: int = 0,
         progress: Callable[[str, float], None] = lambda _stage, _done: None,
     ) -> bias_pb2.Comparison:
-        """Compares two sets.
+        """Compares two sets; begins anew where the connection breaks.
 
         Args:
             a: ``imageSets/ID``.
@@ -218,9 +213,11 @@ class Client:
         """
         request = compare_request(a, b, alpha=alpha, seed=seed, permutations=permutations)
         found: bias_pb2.Comparison | None = None
-        for event in self._bias.Compare(request, **self._call):
-            progress(event.progress.stage, event.progress.done)
-            found = comparison_of(event) or found
+        for attempt in _attempts():
+            with attempt:
+                for event in self._bias.Compare(request, **self._call):
+                    progress(event.progress.stage, event.progress.done)
+                    found = comparison_of(event) or found
         if found is None:
             raise RuntimeError("the server ended the comparison without a report")
         return found
@@ -266,8 +263,14 @@ def _stub(kind: Callable[[Any], Any], channel: Any) -> Any:  # noqa: ANN401 - ge
     return kind(channel)
 
 
-def _is_resumable(problem: BaseException) -> bool:
-    return _code(problem) in RESUMABLE
+def _attempts() -> Retrying:
+    """A call that is a stream, again and again while the server may be back."""
+    return Retrying(
+        retry=retry_if_exception(lambda problem: _code(problem) in REPEATABLE),
+        stop=stop_after_attempt(STREAM_ATTEMPTS),
+        wait=wait_exponential_jitter(multiplier=0.5, max=8),
+        reraise=True,
+    )
 
 
 def _code(problem: BaseException) -> grpc.StatusCode | None:

@@ -1,6 +1,7 @@
 """What dies: the companion at any moment, and TorchServe's worker. Nothing finished is lost."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -176,6 +177,21 @@ def test_killed_while_comparisons_are_made(
         assert interrupted.state == pb.Comparison.STATE_DONE
         assert interrupted.report == undisturbed.report
     assert "damaged" not in caplog.text
+
+
+def test_a_client_begins_an_interrupted_comparison_again(
+    companion: CompanionProcess, client: Client
+) -> None:
+    a, b = (client.upload_image_set(images).name for images in (PICTURES[:60], PICTURES[60:120]))
+    begun = threading.Event()
+    asked = {"permutations": 20_000, "progress": lambda _stage, _done: begun.set()}
+    with ThreadPoolExecutor(1) as pool:
+        comparing = pool.submit(client.compare, a, b, **asked)
+        assert begun.wait(30)
+        companion.kill()
+        assert not comparing.done()
+        companion.start()
+        assert comparing.result(timeout=60).state == pb.Comparison.STATE_DONE
 
 
 def test_a_worker_killed_during_an_upload(

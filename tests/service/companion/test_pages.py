@@ -17,7 +17,11 @@ class SlowUpstream:
     """Takes 0.2 s for each answer."""
 
     async def explain(
-        self, images: list[bytes], request: dict[str, Any], *, timeout: float
+        self,
+        images: list[bytes],
+        request: dict[str, Any],
+        *,
+        timeout: float,  # noqa: ASYNC109
     ) -> dict[str, Any]:
         if timeout < 0.2:
             await asyncio.sleep(max(0.0, timeout))
