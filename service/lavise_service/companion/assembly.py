@@ -14,7 +14,7 @@ from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.settings import Settings
 from lavise_service.companion.slots import Slots
 from lavise_service.companion.store import Store, open_store
-from lavise_service.companion.tls import Tls
+from lavise_service.companion.tls import ClientTls, Tls
 from lavise_service.companion.tokens import Tokens
 from lavise_service.companion.upstream import Upstream
 from lavise_service.companion.uris import UriImages
@@ -75,6 +75,7 @@ class Companion:
             model=settings.model,
             timeout_s=settings.explain_timeout_s,
             metrics=metrics,
+            tls=_to_torchserve(settings),
         )
         store = open_store(settings, metrics.store)
         days = settings.retention_days
@@ -107,3 +108,10 @@ class Companion:
         """Lets go of what the parts hold."""
         await self.comparisons.close()
         await self.upstream.close()
+
+
+def _to_torchserve(settings: Settings) -> ClientTls | None:
+    """Certificates of the way to TorchServe; None where it is in clear."""
+    if settings.torchserve_ca is None:
+        return None
+    return ClientTls(settings.torchserve_ca, settings.torchserve_cert, settings.torchserve_key)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -86,7 +86,6 @@ def http_server(app: ASGIApp, *, tls: Tls | None) -> HttpServer:
         app: What answers.
         tls: Certificates; None to speak in clear.
     """
-    files: dict[str, Any] = tls.uvicorn_options() if tls else {}
     config = uvicorn.Config(
         app,
         http=PatientNoMore,
@@ -100,7 +99,7 @@ def http_server(app: ASGIApp, *, tls: Tls | None) -> HttpServer:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,  # who still works by then had time before
         h11_max_incomplete_event_size=_HEADER_BYTES,
-        **files,
+        ssl_context_factory=(lambda *_: tls.ssl_context()) if tls else None,
     )
     config.load()
     return HttpServer(config)

@@ -90,7 +90,7 @@ Text = Annotated[str, Field(min_length=1), _Accepted("a text that is not empty")
 
 
 class Settings(BaseSettings):
-    """All settings of the companion; they do not change while it runs.
+    """All settings of the companion; they do not change while it runs; files that they name may.
 
     Raises:
         SpecError: A value is not accepted, or several do not fit together; the message names the
@@ -111,6 +111,15 @@ class Settings(BaseSettings):
     torchserve: Listen = Field(
         Address("127.0.0.1", 7070), description="The gRPC inference address of TorchServe."
     )
+    torchserve_ca: _File = Field(
+        None,
+        description="PEM file: who signs the certificate of TorchServe's side. It makes the way "
+        "there TLS; the certificate must be for the host of `LAVISE_TORCHSERVE`.",
+    )
+    torchserve_cert: _File = Field(
+        None, description="PEM file: the certificate that the companion shows there (mTLS)."
+    )
+    torchserve_key: _File = Field(None, description="PEM file: the key of that certificate.")
     model: Text = Field("lavise", description="The name that TorchServe serves the bundle under.")
 
     store: Annotated[
@@ -228,11 +237,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _files_fit(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            there, lacking = ("TLS_CERT", "TLS_KEY") if self.tls_cert else ("TLS_KEY", "TLS_CERT")
+        for whose in ("tls", "torchserve"):
+            pair = (f"{whose}_cert", f"{whose}_key")
+            there, lacking = sorted(pair, key=lambda name: getattr(self, name) is None)
+            if getattr(self, there) is not None and getattr(self, lacking) is None:
+                raise SpecError(
+                    f"{PREFIX}{there.upper()} is set and {PREFIX}{lacking.upper()} is not; "
+                    "accepted: both or neither",
+                    field=f"{PREFIX}{lacking.upper()}",
+                )
+        if self.torchserve_cert is not None and self.torchserve_ca is None:
             raise SpecError(
-                f"{PREFIX}{there} is set and {PREFIX}{lacking} is not; accepted: both or neither",
-                field=f"{PREFIX}{lacking}",
+                f"{PREFIX}TORCHSERVE_CERT is for TLS; set {PREFIX}TORCHSERVE_CA too, which says "
+                "who is trusted there",
+                field=f"{PREFIX}TORCHSERVE_CA",
             )
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise SpecError(

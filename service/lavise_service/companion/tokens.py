@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from lavise.errors import SpecError
 from lavise_service.companion.problems import Unauthenticated
+from lavise_service.companion.reread import Reread
 
 ANONYMOUS: Final = "anonymous"
 SHORTEST: Final = 16
@@ -53,11 +54,12 @@ class Tokens:
     """
 
     def __init__(self, file: Path | None = None, pairs: SecretStr | None = None) -> None:
-        self._file = file
         self._configured = file is not None or bool(pairs)
-        self._given = _from_pairs(pairs.get_secret_value()) if pairs else []
-        self._stamp = _stamp(file) if file else None
-        self._tokens = _distinct([*self._given, *(_from_file(file) if file else [])])
+        given = _from_pairs(pairs.get_secret_value()) if pairs else []
+        self._tokens = Reread(
+            [file] if file else [],
+            lambda: _distinct([*given, *(_from_file(file) if file else [])]),
+        )
 
     def check(self, authorization: str | None, now: datetime | None = None) -> str:
         """Says who asks.
@@ -74,11 +76,10 @@ class Tokens:
         """
         if not self._configured:
             return ANONYMOUS
-        self._read_again()
         scheme, _, sent = (authorization or "")[:_LONGEST].partition(" ")
         digest = _digest(sent.strip())
         found: _Token | None = None
-        for token in self._tokens:  # all of them, whichever fits
+        for token in self._tokens():  # all of them, whichever fits
             if hmac.compare_digest(token.digest, digest):
                 found = token
         now = now or datetime.now(UTC)
@@ -92,29 +93,6 @@ class Tokens:
                 field="authorization",
             )
         return found.name
-
-    def _read_again(self) -> None:
-        if self._file is None:
-            return
-        stamp = _stamp(self._file)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._tokens = _distinct([*self._given, *_from_file(self._file)])
-        except SpecError as problem:
-            _LOG.error("%s; the tokens read before stay", problem.message)
-        else:
-            _LOG.info("%s: read again, %d tokens in all", self._file, len(self._tokens))
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does; None where there is none."""
-    try:
-        info = file.stat()
-    except OSError:
-        return None
-    return info.st_mtime_ns, info.st_ino, info.st_size
 
 
 def _from_file(file: Path) -> list[_Token]:

@@ -17,11 +17,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from lavise.errors import LaviseError
 from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import DeadlineExceeded, TooLarge, Unavailable
-from lavise_service.inference_pb2 import PredictionResponse, PredictionsRequest
+from lavise_service.companion.tls import ClientTls
+from lavise_service.companion.torchserve_channel import TorchServeChannel
+from lavise_service.inference_pb2 import PredictionsRequest
 from lavise_service.torchserve.config import MAX_MESSAGE_BYTES
 from lavise_service.wire import (
-    CHANNEL_OPTIONS,
-    PREDICTIONS,
     Json,
     checked,
     entries,
@@ -35,18 +35,6 @@ WORKER_RESTART_S: Final = 5.0
 """Seconds until a worker that died answers again."""
 _ATTEMPTS: Final = 2
 _WAIT_S: Final = (0.05, 0.4)
-# A TorchServe that comes back is found within a second, not after gRPC's two minutes.
-_OPTIONS: Final = (
-    *CHANNEL_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    # Whatever its name says, it is the time to connect in: a Java that has just begun needs some.
-    ("grpc.min_reconnect_backoff_ms", 5000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # A name that stands for several workers, such as a headless Service: each gets its share. New
-    # ones are found where TorchServe closes connections by age, and the name is looked up again.
-    ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.dns_min_time_between_resolutions_ms", 5000),
-)
 _ERROR: Final = b'{"error":'
 
 
@@ -62,6 +50,10 @@ class Upstream:
         model: The name that the model is served under.
         timeout_s: How long an answer may take where the caller gives no less.
         metrics: Where retries and failures are counted.
+        tls: Certificates of the way there; None to speak in clear.
+
+    Raises:
+        SpecError: A file of the certificates cannot be used.
     """
 
     def __init__(
@@ -71,17 +63,13 @@ class Upstream:
         model: str = "lavise",
         timeout_s: float = 60.0,
         metrics: Metrics | None = None,
+        tls: ClientTls | None = None,
     ) -> None:
         self._target = target
         self._model = model
         self._timeout_s = timeout_s
         self._metrics = metrics or Metrics()
-        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        self._predict = self._channel.unary_unary(
-            PREDICTIONS,
-            request_serializer=PredictionsRequest.SerializeToString,
-            response_deserializer=PredictionResponse.FromString,
-        )
+        self._channel = TorchServeChannel(target, tls, last_s=timeout_s)
         self._once_or_twice = AsyncRetrying(
             retry=retry_if_exception_type(_WorkerTrouble),
             stop=stop_after_attempt(_ATTEMPTS),
@@ -201,7 +189,9 @@ class Upstream:
         left = ends - monotonic()
         try:
             with self._metrics.torchserve_seconds.labels(call).time():
-                answer = await self._predict(message, timeout=max(0.0, min(left, self._timeout_s)))
+                answer = await self._channel.predict(
+                    message, timeout=max(0.0, min(left, self._timeout_s))
+                )
         except grpc.aio.AioRpcError as problem:
             raise self._meaning(problem, caller_is_late=left < self._timeout_s) from problem
         text: bytes = answer.prediction

@@ -16,6 +16,7 @@ from lavise.v1.explain_pb2 import GetModelRequest
 from lavise.v1.explain_pb2_grpc import ExplainerStub
 from lavise_service.companion.lifecycle import Doors
 from lavise_service.companion.tls import Tls
+from tests.certificates import write_certificate
 from tests.false_torchserve import FalseTorchServe
 from tests.running_companion import running_doors, settings_for
 
@@ -136,3 +137,39 @@ def test_files_that_do_not_fit_are_named(files: Files, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"ca\.pem holds no certificates") as caught:
         Tls(files.server, files.server_key, garbage).check()
     assert caught.value.field == str(garbage)
+
+
+@pytest.mark.parametrize("ask", [by_grpc, by_http])
+def test_certificates_change_without_a_restart(
+    tmp_path: Path, ask: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    served = write_certificate(old, tmp_path / "served", "127.0.0.1")
+
+    def client(ca: trustme.CA, name: str) -> tuple[Path, Path, Path]:
+        made = write_certificate(ca, tmp_path / name, "client")
+        return made / "ca.crt", made / "tls.crt", made / "tls.key"
+
+    with FalseTorchServe(lambda *_: b'{"model": "m"}') as server:
+        settings = settings_for(
+            server.target,
+            tls_cert=served / "tls.crt",
+            tls_key=served / "tls.key",
+            tls_client_ca=served / "ca.crt",
+        )
+        with running_doors(settings) as open_:
+            before, after = client(old, "before"), client(new, "after")
+            assert ask(open_, *before) == "m"
+            with pytest.raises((grpc.RpcError, httpx.TransportError)):
+                ask(open_, *after)
+            (served / "tls.key").write_text("half of a change")
+            assert ask(open_, *before) == "m"
+            assert "what was read before" in caplog.text
+            assert "stays" in caplog.text
+            write_certificate(new, served, "127.0.0.1")
+            assert ask(open_, *after) == "m"
+            with pytest.raises((grpc.RpcError, httpx.TransportError)):
+                ask(open_, *before)
+            # Who trusts the new server and comes with the old certificate is refused by it.
+            with pytest.raises((grpc.RpcError, httpx.TransportError)):
+                ask(open_, after[0], *before[1:])
