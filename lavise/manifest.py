@@ -49,6 +49,10 @@ class MapperEntry(_Entry):
     concepts: tuple[str, ...]
     loss: str
     seed: int
+    unseen: float = 0.0
+    """Share of the annotated categories that were held out from teaching, drawn by the seed."""
+    annotation_rate: float = 1.0
+    """Share of the images whose annotation was used, drawn by the seed."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """On examples held out from teaching."""
 

@@ -62,6 +62,24 @@ def teach(
         int | None, typer.Option(help="Passes over the examples.", min=1, show_default="the loss's")
     ] = None,
     patience: Annotated[int, typer.Option(help=_PATIENCE, min=0)] = 0,
+    unseen: Annotated[
+        float,
+        typer.Option(
+            help="Share of the annotated categories that is never taught, for evaluate --unseen.",
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+        ),
+    ] = 0.0,
+    annotation_rate: Annotated[
+        float,
+        typer.Option(
+            help="Share of the images whose annotation is used, as in the paper's study.",
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+        ),
+    ] = 1.0,
     words: Annotated[
         str, typer.Option(help="glove-50d, file:PATH or gensim:NAME.", metavar="SPEC")
     ] = "glove-50d",
@@ -133,6 +151,8 @@ def teach(
         seed=seed,
         recipe=recipe,
         patience=patience,
+        unseen=unseen,
+        annotation_rate=annotation_rate,
     )
     console = notes()
     target = load_cnn(cnn, class_names=names, input_size=input_size, mean=mean_255, std=std_255)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lavise.errors import DatasetError
-from lavise.evaluate.annotation import held_out_categories
+from lavise.teach.annotation import held_out_categories
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -119,7 +119,7 @@ def evaluate(
             exceeded=EXCEEDED,
             thresholds=source,
             unseen=options.unseen,
-            annotation_rate=1.0,
+            annotation_rate=min(mapper.annotation_rate for mapper in manifest.mappers),
             bootstrap_draws=DRAWS,
             level=LEVEL,
         ),

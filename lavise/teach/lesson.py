@@ -11,6 +11,7 @@ import numpy as np
 
 from lavise.errors import DatasetError
 from lavise.manifest import MapperEntry
+from lavise.teach.annotation import kept_images
 from lavise.teach.evaluation import recall_at
 from lavise.teach.examples import Examples, Joined, RegionExamples
 from lavise.teach.feature_cache import digest_of
@@ -119,6 +120,8 @@ class Lesson:
             concepts=weights.concepts,
             loss=self.plan.taught_by.loss,
             seed=self.plan.seed,
+            unseen=self.plan.unseen,
+            annotation_rate=self.plan.annotation_rate,
             metrics=metrics | self.measured,
         )
 
@@ -192,18 +195,21 @@ class Lesson:
         taught = sorted(self.subject.vectors)
         concept_of = np.full(len(self.features.categories), -1, dtype=np.int32)
         concept_of[taught] = len(self._own_vectors) + np.arange(len(taught))
-        category = self.features.category
-        remainder = self.features.image % _HELD_OUT
+        category, image = self.features.category, self.features.image
+        remainder = image % _HELD_OUT
         usable = concept_of[category] >= 0
+        rate, n_images = self.plan.annotation_rate, len(self._found.images)
+        annotated = usable & kept_images(n_images, rate, seed=self.plan.seed)[image]
         tested = remainder == 0
         judges = (remainder == _JUDGES) & bool(self.plan.patience)
         n_taken = np.bincount(
-            category[usable & ~tested & ~judges], minlength=len(self.features.categories)
+            category[annotated & ~tested & ~judges], minlength=len(self.features.categories)
         )
+        # Measured at any rate on the same images.
         has_more = usable & (n_taken > 0)[category]
         tested &= has_more
         judges &= has_more
-        concept = np.where(tested | judges, np.int32(-1), concept_of[category])
+        concept = np.where(annotated & ~tested & ~judges, concept_of[category], np.int32(-1))
         held_out = np.flatnonzero(tested)
         return concept, held_out, np.flatnonzero(judges) if self.plan.patience else held_out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lavise.teach.annotation import check_share
 from lavise.teach.datasets import DEMO_SCENES
 from lavise.teach.recipes import recipe_for
 
@@ -29,6 +30,12 @@ class Plan:
         patience: Epochs without a better recall@5, on images held out for that, after which
             training stops; 0: never.
         demo_scenes: Scenes to compose for ``demo``.
+        unseen: Share of the annotated categories that is never taught, drawn by the seed.
+        annotation_rate: Share of the images whose annotation is used, drawn by the seed; the
+            others only show own-classes what features look like.
+
+    Raises:
+        RequestError: A share is outside 0 to 1.
     """
 
     datasets: tuple[str, ...]
@@ -41,6 +48,13 @@ class Plan:
     recipe: Recipe | None = None
     patience: int = 0
     demo_scenes: int = DEMO_SCENES
+    unseen: float = 0.0
+    annotation_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses shares outside 0 to 1, before the long pass over the images."""
+        check_share(self.unseen, "unseen")
+        check_share(self.annotation_rate, "annotation_rate")
 
     @property
     def taught_by(self) -> Recipe:

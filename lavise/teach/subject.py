@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lavise.errors import DatasetError, SpecError
+from lavise.teach.annotation import held_out_categories
 from lavise.teach.datasets import open_datasets
 from lavise.words import Centring, WordVectors, concept_vector, load_words, restrict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -68,21 +69,41 @@ def open_subject(cnn: TargetCnn, plan: Plan, say: Callable[[str], None]) -> Subj
             f"{plan.words} has a word with a line feed: {unwritable[0]!r}", field="words"
         )
     centring = Centring.of(vocabulary.vectors)
-    vectors: dict[int, np.ndarray] = {}
-    left_out = []
-    for position, name in enumerate(wanted):
-        vector = concept_vector(name, source, smoothing=0.0)
-        if vector is None:
-            left_out.append(name)
-        else:
-            vectors[position] = vector
-    if left_out:
-        say(f"left out, no word vector: {', '.join(left_out)}")
-    if datasets.annotated and not vectors:
-        raise DatasetError(
-            f"no category of {', '.join(d.spec for d in datasets.annotated)} has a word "
-            f"vector in {plan.words}; rename the categories, or take other words",
-            field="dataset",
-        )
+    vectors = _taught(wanted, datasets, source, plan, say)
     centred = replace(vocabulary, vectors=centring(vocabulary.vectors))
     return Subject(datasets, source, centred, centring, vectors)
+
+
+def _taught(
+    wanted: Sequence[str],
+    datasets: Datasets,
+    source: WordVectors,
+    plan: Plan,
+    say: Callable[[str], None],
+) -> dict[int, np.ndarray]:
+    """Word vectors of the categories that are to be taught, by position; tells of the others."""
+    specs = ", ".join(dataset.spec for dataset in datasets.annotated)
+    never = held_out_categories(wanted, plan.unseen, seed=plan.seed)
+    if wanted and len(never) == len(wanted):
+        raise DatasetError(
+            f"all {len(wanted)} categories of {specs} are held out, since unseen is "
+            f"{plan.unseen}; take a smaller share",
+            field="unseen",
+        )
+    if never:
+        say(f"never taught, as asked: {', '.join(sorted(never))}")
+    found = {
+        position: concept_vector(name, source, smoothing=0.0)
+        for position, name in enumerate(wanted)
+        if name not in never
+    }
+    if left_out := [wanted[position] for position, vector in found.items() if vector is None]:
+        say(f"left out, no word vector: {', '.join(left_out)}")
+    vectors = {position: vector for position, vector in found.items() if vector is not None}
+    if wanted and not vectors:
+        raise DatasetError(
+            f"no category of {specs} has a word vector in {plan.words}; rename the categories, "
+            "or take other words",
+            field="dataset",
+        )
+    return vectors

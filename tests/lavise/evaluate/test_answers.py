@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lavise.errors import DatasetError
-from lavise.evaluate.annotation import held_out_categories
+from lavise.teach.annotation import held_out_categories
 from lavise.evaluate.answers import find_answers
 from lavise.manifest import MapperEntry
 

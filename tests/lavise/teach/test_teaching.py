@@ -13,12 +13,19 @@ from PIL import Image
 from lavise.bundle import Bundle, open_bundle
 from lavise.catalog import load_mapper, vocabulary_vectors
 from lavise.cnn import TargetCnn, load_cnn
-from lavise.errors import DatasetError, EnvironmentProblem, ImageError, SpecError
+from lavise.errors import (
+    DatasetError,
+    EnvironmentProblem,
+    ImageError,
+    RequestError,
+    SpecError,
+)
 from lavise.explainer import Explainer
 from lavise.graph_terms import GRAPH_METHODS
 from lavise.images import prepare
 from lavise.mapper import Form
 from lavise.options import ExplainOptions
+from lavise.teach.annotation import held_out_categories
 from lavise.teach.teaching import Plan, mapper_arrays, teach
 from lavise.teach.training import CONCEPTS_RECIPE, REGRESSION_RECIPE, Recipe
 from lavise.tensors import read_tensors, write_tensors
@@ -129,6 +136,40 @@ def test_the_union_of_all_sources(
     assert entry.concepts[:4] == CLASSES
     assert set(entry.concepts[4:]) == set(COLOURS)
     assert right_words(bundle, ("night", "snow")) >= 0.5  # no classes of the head
+
+
+def test_unseen_categories_are_never_taught(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    part = changed(plan, unseen=0.34, seed=1)
+    bundle = teach(open_cnn(), part, tmp_path / "bundle", say=said.append)
+    [entry] = bundle.manifest.mappers
+    never = held_out_categories(COLOURS, 0.34, seed=1)
+    assert len(never) == 2
+    assert set(entry.concepts) == set(COLOURS) - never
+    assert entry.unseen == 0.34
+    assert any(all(name in line for name in never) for line in said)
+    assert never <= set(bundle.words())  # they can be said all the same
+    with pytest.raises(DatasetError, match="held out"):
+        teach(open_cnn(), changed(plan, unseen=1.0), tmp_path / "nothing")
+
+
+def test_annotation_rate_leaves_the_test_alone(
+    plan: Plan, open_cnn: Callable[..., TargetCnn], tmp_path: Path
+) -> None:
+    few, all_of_them = (
+        teach(open_cnn(), changed(plan, annotation_rate=rate), tmp_path / str(rate)).manifest
+        for rate in (0.3, 1.0)
+    )
+    assert few.mappers[0].annotation_rate == 0.3
+    assert few.mappers[0].metrics["examples"] == all_of_them.mappers[0].metrics["examples"]
+    assert few.mappers[0].metrics != all_of_them.mappers[0].metrics
+    with pytest.raises(DatasetError, match="0 annotated images"):
+        teach(open_cnn(), changed(plan, annotation_rate=0.0), tmp_path / "none")
+    with pytest.raises(RequestError) as caught:
+        changed(plan, annotation_rate=1.5)
+    assert caught.value.field == "annotation_rate"
 
 
 def test_demo_scenes_are_learned(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lavise.errors import RequestError
-from lavise.evaluate.annotation import RATES, held_out_categories, kept_images
+from lavise.teach.annotation import RATES, held_out_categories, kept_images
 
 SHARES = st.floats(0, 1)
 

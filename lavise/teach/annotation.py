@@ -2,7 +2,7 @@
 
 The paper teaches with 10, 30, 50 and 70 % of the images annotated, and with 30 % of the categories
 never taught (Yang, Kim and Joo, CVPR 2022, section 4). Teaching asks here what to keep, and
-evaluation asks here again, with the same seed, what had been held out.
+evaluation asks here again what had been held out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def kept_images(n_images: int, rate: float, *, seed: int) -> np.ndarray:
     Raises:
         RequestError: The rate is outside 0 to 1.
     """
-    _check(rate, "rate")
+    check_share(rate, "annotation_rate")
     kept = np.zeros(n_images, dtype=bool)
     order = np.random.default_rng(seed).permutation(n_images)
     kept[order[: round(rate * n_images)]] = True
@@ -57,7 +57,7 @@ def held_out_categories(categories: Iterable[str], share: float, *, seed: int) -
     Raises:
         RequestError: The share is outside 0 to 1.
     """
-    _check(share, "unseen")
+    check_share(share, "unseen")
     # By hash, not by position: another order, or another reader of the data, draws the same names.
     names = sorted(set(categories), key=lambda name: _hash(name, seed))
     return frozenset(names[: round(share * len(names))])
@@ -67,6 +67,15 @@ def _hash(name: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _check(share: float, field: str) -> None:
+def check_share(share: float, field: str) -> None:
+    """Refuses what is no share.
+
+    Args:
+        share: From 0 to 1.
+        field: What it is called.
+
+    Raises:
+        RequestError: It is outside 0 to 1.
+    """
     if not 0 <= share <= 1:  # false for NaN too
         raise RequestError(f"{field} is {share}; accepted: a share from 0 to 1", field=field)
