@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -15,6 +15,7 @@ from lavise.errors import EnvironmentProblem
 from lavise_service.torchserve.java import Java
 
 HOST = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - only what a container is told to open to its network
 # One limit each way, for a request and for each answer. 20 MiB of image are 27 MiB of base64.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
@@ -85,22 +86,38 @@ def torchserve_home() -> Path:
     )
 
 
-def write_config(run_dir: Path, model_store: Path, models: Sequence[str], ports: Ports) -> Path:
-    """Writes what TorchServe reads at its start into ``run_dir``; returns config.properties."""
+def write_config(
+    run_dir: Path,
+    model_store: Path,
+    models: Sequence[str],
+    ports: Ports,
+    *,
+    exposed: Collection[str] = (),
+) -> Path:
+    """Writes what TorchServe reads at its start into ``run_dir``; returns config.properties.
+
+    Args:
+        run_dir: Where TorchServe works.
+        model_store: The directory of the ``.mar`` files.
+        models: Which to load, by name.
+        ports: Where it listens.
+        exposed: The doors that others than this machine reach, as ``Ports`` names them.
+    """
+    hosts = {field.name: EVERYWHERE if field.name in exposed else HOST for field in fields(Ports)}
     here = Path(__file__).parent
     for name in ("log4j2.xml", "metrics.yaml"):
         shutil.copyfile(here / name, run_dir / name)
     settings = {
         "model_store": model_store,
         "load_models": ",".join(f"{name}={name}.mar" for name in models),
-        "inference_address": f"http://{HOST}:{ports.rest}",
-        "management_address": f"http://{HOST}:{ports.management}",
-        "metrics_address": f"http://{HOST}:{ports.metrics}",
-        "grpc_inference_address": HOST,
+        "inference_address": f"http://{hosts['rest']}:{ports.rest}",
+        "management_address": f"http://{hosts['management']}:{ports.management}",
+        "metrics_address": f"http://{hosts['metrics']}:{ports.metrics}",
+        "grpc_inference_address": hosts["grpc"],
         "grpc_inference_port": ports.grpc,
         # A caller that connects anew looks the name up again, and finds new replicas.
         "grpc_inference_max_connection_age_ms": 30_000,
-        "grpc_management_address": HOST,
+        "grpc_management_address": hosts["grpc_management"],
         "grpc_management_port": ports.grpc_management,
         # Nobody but this machine reaches it, and a token lives no longer than an hour.
         "disable_token_authorization": "true",
