@@ -90,6 +90,8 @@ class Metrics:
         threading.Thread(target=self._watch, args=(machine,), daemon=True).start()
 
     def _watch(self, machine: Machine) -> None:
+        # Shown as 0, so that the first one is a change.
+        self._errors.add_or_update(0, [self._model, "INTERNAL"])
         spent = 0.0
         while True:
             before, spent = spent, time.process_time()
