@@ -1,8 +1,8 @@
 """The chart's TLS before a worker, run by haproxy on loopback."""
 
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,27 +12,25 @@ from typing import Final
 
 import pytest
 
-HAPROXY: Final = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
-_CONFIG: Final = (
-    Path(__file__).parents[1] / "docker" / "helm" / "lavise" / "files" / "worker_tls.cfg"
+HAPROXY: Final = Path("/usr/sbin/haproxy")
+_FILES: Final = Path(__file__).parents[1] / "docker" / "helm" / "lavise" / "files"
+
+needs_haproxy = pytest.mark.skipif(
+    not HAPROXY.is_file(), reason="Debian's haproxy is not installed"
 )
 
-needs_haproxy = pytest.mark.skipif(not HAPROXY, reason="Debian's haproxy is not installed")
 
-
-@dataclass
+@dataclass(frozen=True)
 class WorkerTls:
     """TLS before a TorchServe.
 
     Attributes:
         grpc: Where its gRPC is.
         metrics: Where its metrics are.
-        process: The master, whose signals reload it.
     """
 
     grpc: str
     metrics: str
-    process: "subprocess.Popen[bytes]"
 
 
 @contextmanager
@@ -59,10 +57,13 @@ def worker_tls(
         "LAVISE_TLS_TO_GRPC": f"127.0.0.1:{grpc_port}",
         "LAVISE_TLS_TO_METRICS": f"127.0.0.1:{metrics_port}",
     }
-    process = subprocess.Popen([HAPROXY, "-W", "-db", "-f", _CONFIG], env=environment)
+    script, config = _FILES / "worker_tls.py", _FILES / "worker_tls.cfg"
+    process = subprocess.Popen(
+        [sys.executable, "-I", script, config, folder, "0.1"], env=environment
+    )
     try:
         _wait(ours, process)
-        yield WorkerTls(*ours, process)
+        yield WorkerTls(*ours)
     finally:
         process.terminate()
         process.wait(10)

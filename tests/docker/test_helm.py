@@ -14,6 +14,7 @@ from lavise_service.companion.health import SERVICES
 from lavise_service.companion.settings import Settings
 from lavise_service.torchserve import Ports
 from lavise_service.torchserve.config import write_config
+from lavise_service.worker import doors
 from tests.helm_chart import (
     BIN,
     CHART,
@@ -35,7 +36,9 @@ RULES = ROOT / "docker" / "monitoring" / "rules"
 CHART_SETS = {
     *("GRPC_LISTEN", "HTTP_LISTEN", "TORCHSERVE", "MODEL", "STORE", "ALLOW_ANONYMOUS"),
     *("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "TOKENS_FILE"),
+    *("TORCHSERVE_CA", "TORCHSERVE_CERT", "TORCHSERVE_KEY"),
 }
+FILES = ("_cert", "_key", "_ca", "_file")
 # A Secret's file, never a value that Helm would keep in its own Secret.
 NOT_OFFERED = {"TOKENS"}
 
@@ -70,6 +73,7 @@ def test_kubernetes_knows_every_key(values: str, tmp_path: Path) -> None:
         (["worker.modelStore.kind="], "where the model comes from"),
         (["worker.modelStore.claim="], "worker.modelStore.claim"),
         (["worker.modelStore.kind=url"], "worker.modelStore.url"),
+        (["worker.tls.secret=tls"], "worker.tls takes two certificates"),
         (["worker.autoscaling.minReplicas=9"], "more than maxReplicas"),
         (["monitoring.serviceMonitor.enabled=true"], "serviceMonitor.token.secret"),
         (["companion.replicas=two"], "got string, want integer"),
@@ -109,8 +113,9 @@ def test_the_companion_accepts_its_environment(
     ports = {one["name"]: one["containerPort"] for one in container["ports"]}
     assert ports == {"grpc": settings.grpc_listen.port, "http": settings.http_listen.port}
     mounts = [Path(one["mountPath"]) for one in container["volumeMounts"]]
-    files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.tokens_file)
+    files = [getattr(settings, name) for name in Settings.model_fields if name.endswith(FILES)]
     assert all(file.parent in mounts for file in files if file is not None)
+    assert (settings.torchserve_cert is not None) == (values == "mtls")
     assert settings.store.startswith("s3://") or Path(settings.store) in mounts
 
 
@@ -161,10 +166,10 @@ def test_ports_that_are_named_are_there(values: str) -> None:
 
 
 def selected(deployments: dict[str, Manifest], labels: dict[str, str]) -> Manifest:
-    """The one container that a selector selects."""
+    """The container with the ports of the pods that a selector selects."""
     templates = [one["spec"]["template"] for one in deployments.values()]
     [found] = [t for t in templates if labels.items() <= t["metadata"]["labels"].items()]
-    [container] = found["spec"]["containers"]
+    [container] = [one for one in found["spec"]["containers"] if "ports" in one]
     result: Manifest = container
     return result
 
@@ -209,6 +214,32 @@ def test_with_a_client_ca_the_probes_show_a_certificate() -> None:
         assert Path(script).name == "companion_probe.py"
         assert arguments == ["8000", "/etc/lavise/probe", path]
     assert "/etc/lavise/probe" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def test_behind_tls_nothing_of_torchserve_is_open() -> None:
+    spec = pod("mtls", "worker")
+    worker, beside = spec["containers"]
+    assert "ports" not in worker
+    times = [one["lifecycle"]["preStop"]["sleep"]["seconds"] for one in spec["containers"]]
+    assert times[0] + 5 <= times[1] <= spec["terminationGracePeriodSeconds"] - 15
+    assert doors(environment(worker)["LAVISE_WORKER_OPEN"]) == frozenset()
+    variables = environment(beside)
+    to = (variables["LAVISE_TLS_TO_GRPC"], variables["LAVISE_TLS_TO_METRICS"])
+    assert to == tuple(f"127.0.0.1:{port}" for port in (Ports().grpc, Ports().metrics))
+    listens = {f":{port['containerPort']}" for port in beside["ports"]}
+    assert listens == {variables["LAVISE_TLS_GRPC"], variables["LAVISE_TLS_METRICS"]}
+    assert variables["LAVISE_TLS_CLIENT"] == "lavise-companion"
+    # What they are given is what tests/service/companion/test_torchserve_tls.py runs.
+    scripts = of_kind("mtls", "ConfigMap")["scripts"]["data"]
+    mounted = {Path(one) for one in (beside["command"][-1], beside["args"][0])}
+    for path in mounted:
+        assert scripts[path.name] == (CHART / "files" / path.name).read_text(encoding="utf-8")
+    config = scripts["worker_tls.cfg"]
+    assert set(re.findall(r"LAVISE_TLS\w*", config)) == set(variables)
+    monitor = of_kind("mtls", "ServiceMonitor")["worker"]["spec"]["endpoints"][0]
+    assert (monitor["scheme"], monitor["tlsConfig"]["serverName"]) == ("https", "lavise-worker")
+    [plain] = pod("tokens", "worker")["containers"]
+    assert doors(environment(plain)["LAVISE_WORKER_OPEN"]) == {"grpc", "metrics"}
 
 
 def test_there_is_time_to_drain(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@
 {{- if and (ne $m.kind "image") (not (get $m $m.kind)) }}
 {{- fail (printf "worker.modelStore.kind is %s: say which in worker.modelStore.%s" $m.kind $m.kind) }}
 {{- end }}
+{{- if ne (empty .Values.worker.tls.secret) (empty .Values.worker.tls.clientSecret) }}
+{{- fail "worker.tls takes two certificates: worker.tls.secret, the worker's, and worker.tls.clientSecret, the companion's" }}
+{{- end }}
 {{- if gt (int .Values.worker.autoscaling.minReplicas) (int .Values.worker.autoscaling.maxReplicas) }}
 {{- fail "worker.autoscaling.minReplicas is more than maxReplicas" }}
 {{- end }}
