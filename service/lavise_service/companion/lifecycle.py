@@ -27,6 +27,7 @@ LINGER_S = 1.0
 DRAIN_S = 20.0
 _CUT_OFF_S = 5.0
 _LAST_WORDS_S = 0.3
+_GOODBYE_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +86,9 @@ async def serve(
             await _until(stop, serving)
             await _drain(companion, linger_s=linger_s, drain_s=drain_s)
         web.should_exit = True
-        await asyncio.gather(door.server.stop(_LAST_WORDS_S), serving)
+        # Answers are still being written: cut off, their callers would hear CANCELLED. Where nobody
+        # watches health, it takes no longer than they do.
+        await asyncio.gather(door.server.stop(_GOODBYE_S), serving)
     _log.info("closed")
 
 
