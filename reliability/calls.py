@@ -8,7 +8,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 import orjson
 from google.protobuf import json_format
 
@@ -21,6 +20,8 @@ from reliability.truth import VARIANTS, WAYS, members, wrong_descriptions, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    import httpx
 
     from reliability.clients import Clients
     from reliability.truth import Truth
@@ -68,7 +69,7 @@ class World:
             Code, whether there is a hint when to come again, what is wrong, what was made.
         """
         try:
-            made = await _KINDS[kind](self, random.Random(seed))  # noqa: S311 - a load, no secret
+            made = await _KINDS[kind](self, random.Random(seed))
         except WrongAnswer as problem:
             return OK, False, f"{kind}: {problem}", ""
         except HttpError as problem:

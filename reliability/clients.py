@@ -45,6 +45,7 @@ class Clients:
         explainer: The gRPC stub that says each error once.
         bias: Likewise.
         retrying: lavise.client.
+        http_places: HOST:PORT of the HTTP doors.
     """
 
     def __init__(self, grpc_places: Sequence[str], http_places: Sequence[str]) -> None:
@@ -65,6 +66,7 @@ class Clients:
             )
             for place in http_places
         ]
+        self.http_places = list(http_places)
         self._turn = itertools.count()
 
     async def __aenter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
@@ -74,39 +75,45 @@ def p99(calls: Iterable[Call]) -> float:
     return float(np.percentile(seconds, 99)) if seconds else float("nan")
 
 
-def explains(calls: Iterable[Call], start: float, end: float) -> list[Call]:
-    """Raw explanations that were due in a stretch of time."""
-    return [call for call in calls if call.kind in JUDGED and start <= call.due < end]
+def explains(calls: Iterable[Call]) -> list[Call]:
+    """Raw explanations, in the order in which they were due."""
+    return sorted((call for call in calls if call.kind in JUDGED), key=_due)
+
+
+def between(calls: Sequence[Call], start: float, end: float) -> Sequence[Call]:
+    """Those of sorted calls that were due in a stretch of time."""
+    return calls[bisect_left(calls, start, key=_due) : bisect_left(calls, end, key=_due)]
 
 
 def normal_p99(run: Run, plan: Plan) -> float:
     """The worst p99 of any window before the first fault."""
     ends = plan.faults[0].start - WINDOW_S
     starts = np.arange(0.0, max(ends, 0.0) + 1e-9)
-    return max(p99(explains(run.calls, at, at + WINDOW_S)) for at in starts)
+    calls = explains(run.calls)
+    return max(p99(between(calls, at, at + WINDOW_S)) for at in starts)
 
 
 def recoveries(run: Run, plan: Plan) -> list[Recovery]:
     """What each fault did, in order."""
-    limit = normal_p99(run, plan)
-    ends = [*(event.start for event in run.events[1:]), plan.seconds]
-    return [_recovery(run, event, until, limit) for event, until in zip(run.events, ends, strict=True)]
-
-
-def _recovery(run: Run, event: Event, until: float, limit: float) -> Recovery:
-    during = [call for call in raw(run.calls) if event.start <= call.due < until]
-    starts = np.arange(event.start, until, 1.0)
-    windows = {at: explains(run.calls, at, at + WINDOW_S) for at in starts}
-    back = next(
-        (at for at in starts if at >= event.end and _is_normal(windows[at], limit)), None
-    )
-    return Recovery(
-        event,
-        Counter(call.code for call in during if call.code != OK),
-        len(during),
-        max((p99(calls) for calls in windows.values() if calls), default=float("nan")),
-        None if back is None else float(back - event.end),
-    )
+    limit, judged = normal_p99(run, plan), explains(run.calls)
+    untils = [*(event.start for event in run.events[1:]), plan.seconds]
+    found = []
+    for event, until in zip(run.events, untils, strict=True):
+        starts = np.arange(event.start, until, 1.0)
+        windows = {at: between(judged, at, at + WINDOW_S) for at in starts}
+        normal = (at for at in starts if at >= event.end and _is_normal(windows[at], limit))
+        back = next(normal, None)
+        during = [call for call in raw(run.calls) if event.start <= call.due < until]
+        found.append(
+            Recovery(
+                event,
+                Counter(call.code for call in during if call.code != OK),
+                len(during),
+                max((p99(calls) for calls in windows.values() if calls), default=float("nan")),
+                None if back is None else float(back - event.end),
+            )
+        )
+    return found
 
 
 def _is_normal(calls: Sequence[Call], limit: float) -> bool:
@@ -131,9 +138,16 @@ def grown(looks: Iterable[Look], plan: Plan) -> dict[str, tuple[float, float]]:
             first.setdefault((look.role, look.pid), []).append(look.rss)
         if 9 * minute <= look.at < 10 * minute:
             last.setdefault((look.role, look.pid), []).append(look.rss)
-    return {
-        key[0]: (median(first[key]), median(last[key])) for key in first if key in last
-    }
+    return {key[0]: (median(first[key]), median(last[key])) for key in first if key in last}
+
+
+def in_calm(run: Run) -> list[Call]:
+    """Raw errors that come later than 30 s after a fault's end."""
+
+    def explained(call: Call) -> bool:
+        return any(one.start - 1 <= call.due <= one.end + BACK_WITHIN_S for one in run.events)
+
+    return [call for call in raw(run.calls) if call.code != OK and not explained(call)]
 
 
 def judge(run: Run, plan: Plan) -> list[Verdict]:
@@ -155,7 +169,9 @@ def _answers(run: Run) -> Verdict:
     kinds = Counter(call.kind.partition("-")[0] for call in compared)
     listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
     more = f": {', '.join(f'{n} {what}' for what, n in Counter(wrong).most_common(5))}"
-    return Verdict("no wrong answer", not wrong, f"{listed}; {len(wrong)} wrong{more if wrong else ''}")
+    return Verdict(
+        "no wrong answer", not wrong, f"{listed}; {len(wrong)} wrong{more if wrong else ''}"
+    )
 
 
 def _store(run: Run) -> Verdict:
@@ -196,7 +212,9 @@ def _back(run: Run, plan: Plan) -> Verdict:
     worst = max((one.back_s for one in found if one.back_s is not None), default=float("nan"))
     text = f"slowest {worst:.0f} s; normal is {normal_p99(run, plan) * 1000:.0f} ms"
     if late:
-        text += f"; late: {', '.join(f'{one.event.what} at {one.event.start:.0f} s' for one in late)}"
+        text += (
+            f"; late: {', '.join(f'{one.event.what} at {one.event.start:.0f} s' for one in late)}"
+        )
     return Verdict(f"p99 back to normal within {BACK_WITHIN_S:.0f} s", not late, text)
 
 
@@ -233,6 +251,10 @@ def _stalled(run: Run) -> Verdict:
         bool(calls) and codes.keys() <= LET_GO and slowest <= LET_GO_WITHIN_S,
         f"{_listed(codes)}, the last after {slowest:.0f} s",
     )
+
+
+def _due(call: Call) -> float:
+    return call.due
 
 
 def _listed(counts: Counter[str]) -> str:

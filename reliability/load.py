@@ -9,17 +9,17 @@ come meanwhile (no coordinated omission).
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from reliability.calls import World, upload_grpc, compare_grpc
+from reliability.calls import World, compare_grpc, upload_grpc
 from reliability.clients import Clients
 from reliability.plan import SEED, SHARE_OF_CAPACITY, arrivals, draw
 from reliability.records import OK, Call
 from reliability.stalled import stalled_calls
-import random
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from reliability.plan import Arrival, Plan
     from reliability.truth import Truth
 
-_CALLERS: Final = 24
+CALLERS: Final = 24
 _WARM_UP_S: Final = 40.0
 _MEASURED_S: Final = 40.0
 _MOST_AT_ONCE: Final = 5000
@@ -64,15 +64,15 @@ async def _run(
             await upload_grpc(world, random.Random(seed))
         await compare_grpc(world, random.Random(0))
         await _closed_loop(world, _WARM_UP_S * min(1, 2 * plan.scale))
-        done = await _closed_loop(world, seconds := _MEASURED_S * min(1, 2 * plan.scale))
-        pipe.send((done, seconds))
+        capacity = await _closed_loop(world, _MEASURED_S * min(1, 2 * plan.scale))
+        pipe.send(capacity)
         begin = await asyncio.to_thread(pipe.recv)
-        calls = await _open_loop(world, plan, SHARE_OF_CAPACITY * done / seconds, begin)
+        calls = await _open_loop(world, plan, SHARE_OF_CAPACITY * capacity, begin)
         pipe.send(calls)
 
 
-async def _closed_loop(world: World, seconds: float) -> int:
-    """How many calls come back in so many seconds, most callers always waiting for one."""
+async def _closed_loop(world: World, seconds: float) -> float:
+    """Calls a second that come back, while every caller always waits for one."""
     rng = np.random.default_rng(SEED + 1)
     ends = time.monotonic() + seconds
     done = 0
@@ -89,9 +89,9 @@ async def _closed_loop(world: World, seconds: float) -> int:
                 done += 1
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(_CALLERS):
+        for _ in range(CALLERS):
             group.create_task(caller())
-    return done
+    return done / seconds
 
 
 async def _open_loop(world: World, plan: Plan, rate: float, begin: float) -> list[Call]:
@@ -102,9 +102,7 @@ async def _open_loop(world: World, plan: Plan, rate: float, begin: float) -> lis
         late = time.monotonic() - begin - arrival.due
         code, hint, wrong, made = await world.call(arrival.kind, arrival.seed)
         seconds = time.monotonic() - begin - arrival.due
-        calls.append(
-            Call(arrival.kind, arrival.due, seconds, late, code, hint, wrong, made)
-        )
+        calls.append(Call(arrival.kind, arrival.due, seconds, late, code, hint, wrong, made))
 
     stalling = asyncio.create_task(stalled_calls(world, plan.one("stalled").start, begin))
     for arrival in arrivals(plan, rate):

@@ -51,6 +51,11 @@ class Fault:
     start: float
     lasts: float = 0.0
 
+    @property
+    def end(self) -> float:
+        """When it is taken back."""
+        return self.start + self.lasts
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -122,8 +127,8 @@ def arrivals(plan: Plan, rate: float, *, burst: float = 10.0) -> list[Arrival]:
     due: list[float] = []
     for start, end, times in (
         (0.0, peak.start, 1.0),
-        (peak.start, peak.start + peak.lasts, burst),
-        (peak.start + peak.lasts, plan.seconds, 1.0),
+        (peak.start, peak.end, burst),
+        (peak.end, plan.seconds, 1.0),
     ):
         n = rng.poisson(rate * times * (end - start))
         due += np.sort(rng.uniform(start, end, n)).tolist()

@@ -60,33 +60,33 @@ def _measure(plan: Plan) -> Run:
     about: dict[str, Any] = {"machine": machine(), "minutes": plan.minutes}
     print("computing the right answers")
     truth = compute()
-    with tempfile.TemporaryDirectory(prefix="lavise-reliability-") as name:
-        with Servers(Path(name)) as servers:
-            places = (
-                [one.grpc for one in servers.companions],
-                [one.http for one in servers.companions],
-            )
-            ours, theirs = multiprocessing.get_context("spawn").Pipe()
-            load = multiprocessing.get_context("spawn").Process(
-                target=run_load, args=(truth, places, plan, theirs), daemon=True
-            )
-            load.start()
-            theirs.close()  # so that its end is heard
-            print("measuring the capacity")
-            done, seconds = ours.recv()
-            about |= {"capacity": done / seconds, "rate": SHARE_OF_CAPACITY * done / seconds}
-            print(f"{about['capacity']:.1f} calls/s; load of {about['rate']:.1f} for {plan.minutes:g} min")
-            begin = time.monotonic() + 2
-            ours.send(begin)
-            with Watch(servers, begin) as watch:
-                events = inject(servers, plan, begin)
-                time.sleep(max(0.0, begin + plan.seconds - time.monotonic()))
-            calls = ours.recv()
-            load.join()
-            print("reading what was kept")
-            kept = look_into(servers.opened_store(), calls, truth)
-            logs = "".join(companion.log() for companion in servers.companions)
-    about |= {"tracebacks": logs.count("Traceback"), "foreign": watch.foreign}
+    with (
+        tempfile.TemporaryDirectory(prefix="lavise-reliability-") as name,
+        Servers(Path(name)) as servers,
+    ):
+        # Spawned, since gRPC does not survive a fork.
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        companions = servers.companions
+        places = ([one.grpc for one in companions], [one.http for one in companions])
+        load = spawn.Process(target=run_load, args=(truth, places, plan, theirs), daemon=True)
+        load.start()
+        theirs.close()  # so that its end is heard
+        print("measuring the capacity")
+        about["capacity"] = ours.recv()
+        about["rate"] = SHARE_OF_CAPACITY * about["capacity"]
+        print(f"{about['capacity']:.1f} calls/s; {about['rate']:.1f} for {plan.minutes:g} minutes")
+        begin = time.monotonic() + 2
+        ours.send(begin)
+        with Watch(servers, begin) as watch:
+            events = inject(servers, plan, begin)
+            time.sleep(max(0.0, begin + plan.seconds - time.monotonic()))
+        calls = ours.recv()
+        load.join()
+        print("reading what was kept")
+        kept = look_into(servers.opened_store(), calls, truth)
+        about["tracebacks"] = sum(one.log().count("Traceback") for one in companions)
+    about["foreign"] = watch.foreign
     return Run(about, calls, events, watch.looks, kept)
 
 

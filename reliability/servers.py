@@ -170,16 +170,15 @@ class Servers:
 
 
 def _mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, capture_output=True)
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)  # noqa: S607
 
 
 def _mount_ended(folder: Path) -> None:
-    subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
+    command = ["umount", "--lazy", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def _free_ports(n: int) -> list[int]:
     with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)
-        ]
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)]
         return [one.getsockname()[1] for one in sockets]

@@ -96,17 +96,13 @@ def members(variant: int) -> range:
 
 def wrong_explanation(answer: ExplainResponse, right: ExplainResponse) -> str:
     """What is wrong with an explanation of one image; nothing where it is right."""
-    if answer.bundle_digest != right.bundle_digest:
-        return "another bundle"
-    if len(answer.images) != 1:
-        return f"{len(answer.images)} images"
+    if len(answer.images) != 1 or answer.bundle_digest != right.bundle_digest:
+        return "another bundle, or number of images"
     ours, theirs = right.images[0], answer.images[0]
-    labels = [one.label for one in ours.predictions]
-    if [one.label for one in theirs.predictions] != labels:
+    if [one.label for one in theirs.predictions] != [one.label for one in ours.predictions]:
         return "other predictions"
-    if not _close(
-        [one.probability for one in theirs.predictions], [one.probability for one in ours.predictions]
-    ):
+    probabilities = ([one.probability for one in each.predictions] for each in (theirs, ours))
+    if not _close(*probabilities):
         return "other probabilities"
     if [one.index for one in theirs.filters] != [one.index for one in ours.filters]:
         return "other filters"
@@ -140,9 +136,7 @@ def _same_words(answer: FilterExplanation, right: FilterExplanation) -> bool:
         return False
     known = {one.word: one.score for one in right.words}
     # A word that is not among the best of both may only tie with the last.
-    return all(
-        abs(known.get(one.word, scores[-1]) - one.score) <= _SCORE for one in answer.words
-    )
+    return all(abs(known.get(one.word, scores[-1]) - one.score) <= _SCORE for one in answer.words)
 
 
 def wrong_descriptions(
@@ -151,9 +145,7 @@ def wrong_descriptions(
     """What is wrong with a look-up in the catalog, which has no floats to round."""
     if [one.index for one in answer] != list(indices):
         return "other filters"
-    return next(
-        (f"filter {one.index}" for one in answer if one != truth.filters[one.index]), ""
-    )
+    return next((f"filter {one.index}" for one in answer if one != truth.filters[one.index]), "")
 
 
 def wrong_profile(profile: Profile, variant: int, truth: Truth) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 psutil: Any = importlib.import_module("psutil")  # TorchServe brings it; it has no types
 _EVERY_S: Final = 2.0
+LOOKS_A_MINUTE: Final = int(60 / _EVERY_S)
 WORKER: Final = "oldest worker"
 JAVA: Final = "TorchServe's Java"
 

@@ -160,7 +160,7 @@ def test_an_unread_request_hears_that_it_is_refused(tmp_path: Path) -> None:
     head = b"POST /v1/explain HTTP/1.1\r\nhost: here\r\ncontent-length: 9\r\n\r\n"
     with (
         companion_process("127.0.0.1:1", tmp_path) as companion,
-        socket.create_connection(companion.http.split(":")) as unfinished,
+        socket.create_connection(("127.0.0.1", int(companion.http.split(":")[1]))) as unfinished,
     ):
         unfinished.sendall(head)  # it keeps the companion from closing
         companion.terminate()

@@ -184,9 +184,12 @@ def test_a_client_begins_an_interrupted_comparison_again(
 ) -> None:
     a, b = (client.upload_image_set(images).name for images in (PICTURES[:60], PICTURES[60:120]))
     begun = threading.Event()
-    asked = {"permutations": 20_000, "progress": lambda _stage, _done: begun.set()}
+
+    def compared() -> pb.Comparison:
+        return client.compare(a, b, permutations=20_000, progress=lambda *_: begun.set())
+
     with ThreadPoolExecutor(1) as pool:
-        comparing = pool.submit(client.compare, a, b, **asked)
+        comparing = pool.submit(compared)
         assert begun.wait(30)
         companion.kill()
         assert not comparing.done()
