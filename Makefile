@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo serve test lint format bench bench-quality chart proto clean
+.PHONY: help demo serve test lint format bench bench-quality reliability chart proto clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench: $(VENV)/.dev ## Measure; ONLY=name runs one row
 
 bench-quality: $(VENV)/.dev ## Measure how good the words are; ONLY=name runs one row
 	$(BIN)/python benchmarks/run.py --quality $(if $(ONLY),--only $(ONLY))
+
+reliability: $(VENV)/.dev ## Load and faults for ten minutes, into docs/reliability.md; ARGS="--minutes 2"
+	$(BIN)/python reliability/run.py $(ARGS)
 
 chart: $(VENV)/.dev ## Check the Helm chart and KServe's manifests
 	$(BIN)/python scripts/check_chart.py

@@ -7,38 +7,11 @@ from typing import Any
 import pytest
 
 from reliability.judge import Verdict, grown, in_calm, judge, normal_p99, recoveries
-from reliability.plan import Plan, arrivals
+from reliability.plan import arrivals
 from reliability.records import Call, Event, Look, Run
+from tests.reliability.sample_run import PLAN, explain, good_run
 
-PLAN = Plan()
-KEPT = {"accepted_sets": 3, "ready_sets": 3, "lost_sets": 0, "done_comparisons": 2, "wrong": []}
 ERRORS, ANSWERS, STORE, BACK, MEMORY, RETRIED, STALLED = 2, 0, 1, 3, 4, 5, 6
-
-
-def explain(due: float, seconds: float = 0.1, **more: Any) -> Call:
-    return Call("explain-grpc", due, seconds, **more)
-
-
-def good_run() -> Run:
-    """Ten calls a second; refused for two seconds and slow for eight after each fault."""
-    faults = [fault.start for fault in PLAN.faults]
-
-    def call(due: float) -> Call:
-        since = min((due - start for start in faults if due >= start), default=99.0)
-        if since < 2:
-            return explain(due, code="UNAVAILABLE", hint=True)
-        return explain(due, 1.0 if since < 10 else 0.1)
-
-    calls = [call(n / 10) for n in range(6000)]
-    calls += [Call("explain-client", 300, 9.0), Call("stalled", 145, 31, code="408")]
-    roles = ("companion 1", "companion 2", "oldest worker", "TorchServe's Java")
-    looks = [
-        Look(at, role, pid, 100 + (at > 300) * (400 if "Java" in role else 4), 50)
-        for at in range(0, 600, 2)
-        for pid, role in enumerate(roles)
-    ]
-    events = [Event(fault.what, fault.start, fault.start + fault.lasts) for fault in PLAN.faults]
-    return Run({"minutes": 10}, calls, events, looks, dict(KEPT))
 
 
 def judged(run: Run) -> list[Verdict]:
