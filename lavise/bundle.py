@@ -10,6 +10,7 @@
     catalog.LAYER.parquet        thresholds, words and verdict of every filter, once described
 
 Nothing in it is a pickle. It is written beside its place and renamed: a crash leaves the old
+    manifest.sig                 who made it, where it is signed: see lavise.signature
 bundle, or none.
 """
 
@@ -34,10 +35,13 @@ from lavise.graph_terms import GRAPH_METHODS
 from lavise.manifest import SCHEMA_VERSION, Manifest
 
 if TYPE_CHECKING:
+from lavise.signature import SIGNATURE, trusted_keys, verify
     from collections.abc import Iterator
 
 MANIFEST: Final = "manifest.json"
 _VERSIONED: Final = ("lavise", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "numpy")
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ class Bundle:
         digest: sha256 of manifest.json, which names the bundle exactly.
     """
 
+        verified: Whether one of the keys that are asked for has signed it.
     path: Path
     manifest: Manifest
     digest: str
 
     def words(self) -> list[str]:
+    verified: bool = False
         """The vocabulary, in the order of the word ids.
 
         Raises:
@@ -81,21 +87,24 @@ def layer_file(kind: str, layer: str, suffix: str) -> str:
     return f"{kind}.{quote(layer, safe='')}.{suffix}"
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, trusted: bool = False) -> Bundle:
     """Opens a bundle and verifies every file in it.
 
     Args:
         path: The folder.
 
     Returns:
+        trusted: Whether it was made here just now, so that no signature is asked for.
         The bundle.
 
     Raises:
-        BundleError: It is missing, damaged, incomplete, or written by a newer LaViSE; the
-            message names the file.
+        BundleError: It is missing, damaged, incomplete, written by a newer LaViSE, or not signed
+            by a key of ``LAVISE_BUNDLE_KEY`` where that is set; the message names the file.
+        SpecError: ``LAVISE_BUNDLE_KEY`` names no keys.
     """
     folder = Path(path)
-    raw, manifest = _read_manifest(folder)
+    keys = [] if trusted else trusted_keys()
+    raw, manifest = _read_manifest(folder, keys)
     for name in _needed(manifest) - manifest.files.keys():
         raise BundleError(f"{MANIFEST} of {str(folder)!r} does not list {name}", field=name)
     for name, expected in manifest.files.items():
@@ -110,10 +119,10 @@ def open_bundle(path: str | Path) -> Bundle:
                 f"{MANIFEST}; copy the bundle again, or teach it again",
                 field=name,
             )
-    return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+    return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest(), verified=bool(keys))
 
 
-def _read_manifest(folder: Path) -> tuple[bytes, Manifest]:
+def _read_manifest(folder: Path, keys: list[Ed25519PublicKey]) -> tuple[bytes, Manifest]:
     try:
         raw = (folder / MANIFEST).read_bytes()
     except OSError as error:
@@ -124,6 +133,8 @@ def _read_manifest(folder: Path) -> tuple[bytes, Manifest]:
         ) from error
     try:
         schema = json.loads(raw)["schema_version"]
+    if keys:
+        verify(folder, raw, keys)  # before anything of it is believed
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{MANIFEST} of {str(folder)!r} is damaged: it is no JSON with a schema_version; copy "
@@ -239,6 +250,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     # Inside a JSON string these quotes would be escaped: this is the field and nothing else.
     whole = text.replace('"checksum": ""', f'"checksum": "{_checksum(text.encode())}"', 1)
     (folder / MANIFEST).write_bytes(whole.encode())
+    (folder / SIGNATURE).unlink(missing_ok=True)  # it was of another manifest
 
 
 def _versions() -> dict[str, str]:

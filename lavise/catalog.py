@@ -211,7 +211,7 @@ def make_catalog(
             )
         manifest = bundle.manifest.model_copy(update={"catalogs": tuple(entries)})
         bundles.write_manifest(folder, manifest)
-    return bundles.open_bundle(bundle.path)
+    return bundles.open_bundle(bundle.path, trusted=True)
 
 
 def stream(

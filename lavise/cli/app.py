@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from lavise.cli import archive, catalog, compare, demo, evaluate, explain, inspect, serve, teach
+from lavise.cli import (
+    archive,
+    catalog,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    inspect,
+    serve,
+    sign,
+    teach,
+)
 from lavise.cli.errors import Commands, end_by_signal
 
 app = typer.Typer(
@@ -24,6 +35,7 @@ for command in (
     explain.explain,
     compare.compare,
     inspect.inspect,
+    sign.sign,
     archive.archive,
     serve.serve,
     demo.demo,

@@ -78,6 +78,7 @@ def _print_bundle(bundle: "Bundle") -> None:
         ),
         ("written by", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())),
         ("files", f"{len(manifest.files)}, all there and unchanged"),
+        ("signature", _signature(bundle)),
     ):
         facts.add_row(name, fact)
     answers().print(facts)
@@ -109,6 +110,15 @@ def _print_bundle(bundle: "Bundle") -> None:
         )
         answers().print()
         answers().print(facts)
+
+
+def _signature(bundle: "Bundle") -> str:
+    from lavise.signature import SIGNATURE, VARIABLE
+
+    if bundle.verified:
+        return f"of a key in {VARIABLE}"
+    there = (bundle.path / SIGNATURE).is_file()
+    return f"there, not verified: {VARIABLE} names no key" if there else "none"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

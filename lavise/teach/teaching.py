@@ -126,7 +126,7 @@ def teach(
                 if mark is not None:
                     mark.file.unlink(missing_ok=True)
         ranks.wait()
-    return bundles.open_bundle(out)
+    return bundles.open_bundle(out, trusted=True)
 
 
 _FEATURES = "features"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lavise.bundle import MANIFEST, Bundle, open_bundle
 from lavise.errors import EnvironmentProblem, RequestError, SpecError
+from lavise.signature import SIGNATURE
 
 HANDLER = "lavise_handler"
 _MODULES = (
@@ -139,7 +140,8 @@ def _write(bundle: Bundle, target: Path, model: str, config: WorkerConfig) -> No
             _add(archive, _CONFIG, config.yaml().encode())
             for module in modules:
                 _add(archive, module.name, module.read_bytes())
-            for name in sorted([MANIFEST, *bundle.manifest.files]):
+            signature = [SIGNATURE] if (bundle.path / SIGNATURE).is_file() else []
+            for name in sorted([MANIFEST, *signature, *bundle.manifest.files]):
                 _add(archive, f"{BUNDLE_FOLDER}/{name}", (bundle.path / name).read_bytes())
         Path(partial).chmod(0o644)
         Path(partial).replace(target)
