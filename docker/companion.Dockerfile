@@ -15,13 +15,18 @@ FROM base AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip
 RUN python3 -m venv --without-pip /opt/lavise
 WORKDIR /src
+# What it depends on comes first: a change of the code leaves that as it is.
+COPY pyproject.toml constraints.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    touch README.md LICENSE \
+ && python3 -m pip --python /opt/lavise/bin/python install --disable-pip-version-check \
+        --constraint constraints.txt ".[companion]" \
+ # Tests and headers of libraries: a tenth of the image.
+ && find /opt/lavise -depth -type d \( -name tests -o -path '*/pyarrow/include' \) -exec rm -r {} +
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/lavise/bin/python install --disable-pip-version-check \
-        --constraint constraints.txt ".[companion]"
-
-# Tests and headers of libraries: a tenth of the image.
-RUN find /opt/lavise -depth -type d \( -name tests -o -path '*/pyarrow/include' \) -exec rm -r {} +
+        --no-deps --force-reinstall .
 
 FROM base
 LABEL org.opencontainers.image.title="lavise-companion" \

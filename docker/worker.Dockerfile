@@ -16,17 +16,22 @@ FROM base AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip
 RUN python3 -m venv --without-pip /opt/lavise
 WORKDIR /src
-COPY . .
+# What it depends on comes first: a change of the code leaves that as it is.
+COPY pyproject.toml constraints.txt docker/worker/cuda-constraints.txt ./
 ARG RUNTIME=cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m pip --python /opt/lavise/bin/python install --disable-pip-version-check \
-        --constraint constraints.txt --constraint docker/worker/cuda-constraints.txt \
-        ".[${RUNTIME},worker]"
-# Tests and headers of libraries: a tenth of the image.
-RUN find /opt/lavise -depth -type d \( -name tests -o -path '*/pyarrow/include' \) -exec rm -r {} +
-RUN install -D --mode 644 docker/worker/torch.py /opt/lavise/share/torchless/torch.py \
- && echo /opt/lavise/share/torchless > /opt/lavise/lib/python3.11/site-packages/torchless.pth \
+    touch README.md LICENSE \
+ && python3 -m pip --python /opt/lavise/bin/python install --disable-pip-version-check \
+        --constraint constraints.txt --constraint cuda-constraints.txt ".[${RUNTIME},worker]" \
+ # Tests and headers of libraries: a tenth of the image.
+ && find /opt/lavise -depth -type d \( -name tests -o -path '*/pyarrow/include' \) -exec rm -r {} +
+COPY docker/worker/torch.py /opt/lavise/share/torchless/
+RUN echo /opt/lavise/share/torchless > /opt/lavise/lib/python3.11/site-packages/torchless.pth \
  && python3 -m compileall -q /opt/lavise/share/torchless
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /opt/lavise/bin/python install --disable-pip-version-check \
+        --no-deps --force-reinstall .
 
 FROM base
 LABEL org.opencontainers.image.title="lavise-worker" \

@@ -49,12 +49,18 @@ def companion(variables: Mapping[str, str]) -> str:
         OSError: Nothing answers there, or it does not take the certificate.
     """
     port = int((variables.get("LAVISE_HTTP_LISTEN") or "127.0.0.1:8000").rpartition(":")[2])
+    folder = variables.get("LAVISE_PROBE_CERTIFICATE")
+    if variables.get("LAVISE_TLS_CLIENT_CA") and not folder:
+        return (
+            "LAVISE_TLS_CLIENT_CA asks for a certificate: set LAVISE_PROBE_CERTIFICATE to a folder "
+            "with a tls.crt and tls.key"
+        )
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     if variables.get("LAVISE_TLS_CERT"):
         # Who answers on loopback of its own container needs no proof.
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if folder := variables.get("LAVISE_PROBE_CERTIFICATE"):
+        if folder:
             context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
         connection = http.client.HTTPSConnection(
             "127.0.0.1", port, timeout=_TIMEOUT_S, context=context
