@@ -40,6 +40,7 @@ COPY --from=build /opt/lavise /opt/lavise
 # CUDA's libraries, where there are any, come from Python packages and lie where no linker looks.
 RUN find /opt/lavise -path '*/nvidia/*/lib' -type d > /etc/ld.so.conf.d/lavise.conf \
  && ldconfig \
+ && rm -rf /var/cache/ldconfig \
  && useradd --uid 10001 --user-group --no-log-init --home-dir /tmp --shell /usr/sbin/nologin lavise \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && mkdir /models
