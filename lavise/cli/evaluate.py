@@ -53,6 +53,14 @@ def evaluate(
             show_default="catalog where there is one",
         ),
     ] = None,
+    similarities: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of image-concept similarities by a CLIP of your own (CSV or Parquet: a "
+            "column a concept, a row an image), for CLIP-Dissect's labels beside the others.",
+            metavar="FILE",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Makes the run repeatable.", min=0)] = 0,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with filters as well.", metavar="FILE")
@@ -71,7 +79,13 @@ def evaluate(
     console = notes()
     opened = open_bundle(bundle)
     annotated = _open(dataset, images, seed)
-    options = EvaluationOptions(images=images, thresholds=thresholds, unseen=unseen, seed=seed)
+    options = EvaluationOptions(
+        images=images,
+        thresholds=thresholds,
+        unseen=unseen,
+        seed=seed,
+        similarities=similarities,
+    )
     with progress(console) as track:
         found = evaluate_bundle(
             opened, annotated, options, device=device, track=track, say=console.print

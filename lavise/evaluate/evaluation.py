@@ -14,6 +14,7 @@ from lavise.evaluate.answers import Answers, find_answers
 from lavise.evaluate.bootstrap import DRAWS, LEVEL
 from lavise.evaluate.recall import CUTS, IOU
 from lavise.evaluate.said import MASKED_PAIRS, Speaker
+from lavise.evaluate.similarities import read_similarities
 from lavise.evaluate.stream import EXCEEDED, count, own_thresholds
 from lavise.evaluate.summary import Judged, summarise
 from lavise.evaluate.tally import LayerTally
@@ -22,6 +23,7 @@ from lavise.teach.datasets import DemoDataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import Literal
 
     from lavise.bundle import Bundle
@@ -42,12 +44,15 @@ class EvaluationOptions:
             where every layer has one.
         unseen: Share of categories that teaching was to hold out; see lavise.evaluate.answers.
         seed: Of everything that is drawn.
+        similarities: Table of similarities of images and concepts by an image-text model, for
+            CLIP-Dissect's labels (lavise.evaluate.similarities).
     """
 
     images: int | None = None
     thresholds: Literal["catalog", "dataset"] | None = None
     unseen: float | None = None
     seed: int = 0
+    similarities: Path | None = None
 
 
 def evaluate(
@@ -84,6 +89,9 @@ def evaluate(
         dataset.categories, vocabulary, manifest.mappers, unseen=options.unseen, seed=seed
     )
     positions = _drawn(dataset, options)
+    similarities = (
+        read_similarities(options.similarities, len(dataset)) if options.similarities else None
+    )
     catalogs = [read_catalog(bundle, layer.name) for layer in layers]
     speaker = Speaker(bundle, device=device, top_k=CUTS[-1])
     described = [catalog.threshold for catalog in catalogs if catalog is not None]
@@ -108,7 +116,7 @@ def evaluate(
     read, labels = count(
         speaker, dataset, positions, tallies, places, size=size, track=track, say=say
     )
-    judged = Judged(answers, labels, half[: len(read)], read, vocabulary, seed)
+    judged = Judged(answers, labels, half[: len(read)], read, vocabulary, seed, similarities)
     return report.Evaluation(
         model=manifest.name,
         bundle_digest=bundle.digest,

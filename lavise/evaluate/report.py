@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from lavise.evaluate import bootstrap
 
-Source = Literal["catalog", "netdissect"]
-"""Whose words a filter is judged by: the bundle's catalog, or Network Dissection's label."""
+Source = Literal["catalog", "netdissect", "soft-wpmi"]
+"""Whose words a filter is judged by: the bundle's catalog; Network Dissection's label; or what
+CLIP-Dissect's soft-WPMI makes of similarities that the caller gave (lavise.evaluate.soft_wpmi)."""
 
 
 class _Part(BaseModel):

@@ -15,12 +15,14 @@ from lavise.evaluate.per_filter import FilterFacts, filter_rows
 from lavise.evaluate.recall import CUTS
 from lavise.evaluate.recall_rows import dissection_recall, method_recall
 from lavise.evaluate.sanity import got_worse
+from lavise.evaluate.soft_wpmi import soft_wpmi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lavise.catalog_table import CatalogTable
     from lavise.evaluate.answers import Answers
+    from lavise.evaluate.similarities import Similarities
     from lavise.evaluate.tally import LayerTally
 
 _CATALOG_WORDS: Final = 10
@@ -39,6 +41,7 @@ class Judged:
         positions: (n,) of the images in the dataset.
         vocabulary: Words by id.
         seed: Of draws.
+        similarities: Of the images of the dataset and concepts, where the caller has any.
     """
 
     answers: Answers
@@ -47,6 +50,7 @@ class Judged:
     positions: Sequence[int]
     vocabulary: Sequence[str]
     seed: int
+    similarities: Similarities | None = None
 
 
 def summarise(tally: LayerTally, judged: Judged, catalog: CatalogTable | None) -> report.Layer:
@@ -66,6 +70,8 @@ def summarise(tally: LayerTally, judged: Judged, catalog: CatalogTable | None) -
     ranked = {"netdissect": best_categories(tally.dissection.iou(0), _CATALOG_WORDS)}
     if catalog is not None:
         ranked = {"catalog": _as_categories(catalog, judged)} | ranked
+    if judged.similarities is not None:
+        ranked["soft-wpmi"] = _by_similarity(activation, judged, judged.similarities)
     label = {source: _first(categories) for source, categories in ranked.items()}
     scores = {
         source: score_labels(activation, judged.labels, judged.half, one, seed=judged.seed)
@@ -104,6 +110,16 @@ def _as_categories(catalog: CatalogTable, judged: Judged) -> np.ndarray:
     for f, row in enumerate(catalog.words):
         for place, (word, _) in enumerate(row[:_CATALOG_WORDS]):
             ranked[f, place] = judged.answers.by_word.get(word_id.get(word, -1), -1)
+    return ranked
+
+
+def _by_similarity(activation: np.ndarray, judged: Judged, found: Similarities) -> np.ndarray:
+    """(C, 10) categories that the concepts of the best soft-WPMI are; -1 for other concepts."""
+    score = soft_wpmi(activation, found.values[list(judged.positions)])  # (C, T)
+    best = np.argsort(-score, axis=1, kind="stable")[:, :_CATALOG_WORDS]
+    places = {name: place for place, name in enumerate(judged.answers.names)}
+    ranked = np.full((len(score), _CATALOG_WORDS), -1)
+    ranked[:, : best.shape[1]] = found.categories(places)[best]
     return ranked
 
 

@@ -14,7 +14,11 @@ METHODS: Final = {
     "netdissect": "Network Dissection, labelled on these images",
     "netdissect-other-half": "Network Dissection, labelled on others",
 }
-SOURCES: Final = {"catalog": "catalog's words", "netdissect": "Network Dissection"}
+SOURCES: Final = {
+    "catalog": "catalog's words",
+    "netdissect": "Network Dissection",
+    "soft-wpmi": "CLIP-Dissect, soft-WPMI",
+}
 SCORES: Final = {
     "auprc": "AUPRC",
     "f1": "F1",
