@@ -22,6 +22,14 @@ def archive(
     batch_size: Annotated[
         int, typer.Option(help="Requests that go through the CNN together, at most.", min=1)
     ] = 8,
+    threads: Annotated[
+        int,
+        typer.Option(
+            help="CPU threads of each worker; 0: as many as the machine has cores, which in a "
+            "container with a CPU limit are too many.",
+            min=0,
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Writes DIR/NAME.mar, which `lavise serve` serves."""
@@ -29,7 +37,7 @@ def archive(
     from lavise_service.archive import WorkerConfig, write_archive
 
     opened = open_bundle(bundle)  # a damaged bundle must not reach a server
-    config = WorkerConfig(workers=workers, batch_size=batch_size)
+    config = WorkerConfig(workers=workers, batch_size=batch_size, threads=threads)
     written = write_archive(bundle, export_path, name=name, config=config)
     if as_json:
         print_json({"archive": shown(written), "model": name, "bundleDigest": opened.digest})

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from google.protobuf import json_format
 
 from lavise.bundle import open_bundle
@@ -212,3 +214,13 @@ def test_archive_json(tiny_bundle: Path, tmp_path: Path) -> None:
         "bundleDigest": open_bundle(tiny_bundle).digest,
     }
     assert (tmp_path / "m.mar").is_file()
+
+
+def test_archive_tells_the_workers_how_to_run(tiny_bundle: Path, tmp_path: Path) -> None:
+    asked = ["--workers", "2", "--batch-size", "4", "--threads", "3"]
+    result = lavise("archive", tiny_bundle, "--export-path", tmp_path, *asked)
+
+    assert result.exit_code == 0, result.stderr
+    with zipfile.ZipFile(tmp_path / "lavise.mar") as archive:
+        config = yaml.safe_load(archive.read("model-config.yaml"))
+    assert (config["maxWorkers"], config["batchSize"], config["lavise"]) == (2, 4, {"threads": 3})
