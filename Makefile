@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo serve test lint format bench bench-quality reliability chart proto clean
+.PHONY: help demo serve test lint format bench bench-quality reliability chart security fuzz images proto clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,15 @@ reliability: $(VENV)/.dev ## Load and faults for ten minutes, into docs/reliabil
 
 chart: $(VENV)/.dev ## Check the Helm chart and KServe's manifests
 	$(BIN)/python scripts/check_chart.py
+
+security: $(VENV)/.dev ## bandit, and build/sbom.json
+	$(BIN)/python scripts/check_security.py
+
+fuzz: $(VENV)/.dev ## Fuzz the image decoder, the bundle opener and the request reader, RUNS each
+	$(BIN)/python scripts/fuzz.py $(if $(RUNS),--runs $(RUNS))
+
+images: $(VENV)/.dev ## Build the container images, run them, check them (as root, 15 minutes)
+	$(BIN)/python scripts/check_images.py $(ARGS)
 
 proto: $(VENV)/.dev ## Make the code of the contract again
 	PYTHON=$(BIN)/python scripts/generate_proto.sh
