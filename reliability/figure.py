@@ -92,12 +92,12 @@ def _x(plan: Plan, second: float) -> float:
 def _frame(plan: Plan, latency: _Panel, failed: _Panel) -> Iterator[str]:
     yield _text(_LEFT, 18, "Explain, answered: latency from the moment a call was due", weight=600)
     yield _key(
-        430,
+        620,
         18,
         [(_P50, f"p50 of {BIN_S:.0f} s"), (_P99, f"p99 of {BIN_S:.0f} s")],
     )
     yield _text(_LEFT, failed.top - 12, f"Errors per {BIN_S:.0f} s, raw calls", weight=600)
-    yield _key(430, failed.top - 12, [(colour, code) for code, colour in _CODES.items()])
+    yield _key(460, failed.top - 12, [(colour, code) for code, colour in _CODES.items()])
     for value, label in ((10, "10 ms"), (100, "100 ms"), (1000, "1 s"), (10_000, "10 s")):
         yield _grid(latency.y(value), label)
     step = next(n for n in (5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if failed.high / n <= 4)
@@ -133,7 +133,7 @@ def _faults(run: Run, plan: Plan, foot: float) -> Iterator[str]:
         else:
             yield _text(start + 2, (44, 32)[named % 2], SHORT[event.what], colour=_MARK)
             named += 1
-    yield _text(_RIGHT, 58, "w: worker killed", anchor="end", colour=_MARK)
+    yield _text(_RIGHT, 36, "w: worker killed", anchor="end", colour=_MARK)
 
 
 def _line(
@@ -190,7 +190,7 @@ def _key(x: float, y: float, entries: Sequence[tuple[str, str]]) -> str:
     for colour, label in entries:
         parts.append(f'<rect x="{x}" y="{y - 9}" width="12" height="10" fill="{colour}"/>')
         parts.append(_text(x + 17, y, label))
-        x += 34 + 7.2 * len(label)
+        x += 40 + 8 * len(label)
     return "".join(parts)
 
 
