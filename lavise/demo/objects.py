@@ -1,24 +1,14 @@
-"""Rendered objects: the archives in lavise/demo/renders, and drawing one object into a scene.
-
-An archive is ``STYLE.zip`` with entries ``category/code.webp``: transparent images cropped to
-what they show, made by scripts/make_demo_data.py. ``fluent`` is what the demo teaches; ``noto``
-is a third of the same categories in another style, which shows what a mapper does with a style
-that it never saw.
-"""
+"""Rendered objects: drawing one of lavise.demo.renders into a scene."""
 
 import functools
-import io
 import math
-import zipfile
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 from PIL import Image
 
-from lavise.errors import SpecError
+from lavise.demo.renders import open_archive
 
-STYLES = ("fluent", "noto")
 OPAQUE = 128  # alpha from which a pixel belongs to the object
 
 _SIDES = (0.25, 0.60)  # longer side of an object, in sides of the image
@@ -46,7 +36,7 @@ def style_categories(style: str) -> tuple[str, ...]:
     Raises:
         SpecError: The style is unknown.
     """
-    return tuple(_archive(style).members)
+    return tuple(open_archive(style).members)
 
 
 def draw_object(
@@ -62,7 +52,7 @@ def draw_object(
         min_area: The least share of the image that the object should cover; thin things are
             drawn larger for it.
     """
-    members = _archive(style).members[category]
+    members = open_archive(style).members[category]
     render = _render(style, members[int(rng.integers(len(members)))])
     least = max(_SIDES[0], math.sqrt(min_area / render.fill))
     scale = rng.uniform(least, max(least, _SIDES[1])) * size / render.side
@@ -77,12 +67,6 @@ def draw_object(
 
 
 @dataclass(frozen=True, eq=False)
-class _Archive:
-    files: zipfile.ZipFile
-    members: dict[str, list[str]]  # category to the names of its renders
-
-
-@dataclass(frozen=True, eq=False)
 class _Render:
     """One decoded render, premultiplied, with a transparent border that keeps edges smooth."""
 
@@ -92,25 +76,9 @@ class _Render:
     fill: float  # opaque pixels, as a share of the square over the longer side
 
 
-@functools.cache
-def _archive(style: str) -> _Archive:
-    if style not in STYLES:
-        raise SpecError(
-            f"Style {style!r} is unknown; it is one of {', '.join(STYLES)}.", field="style"
-        )
-    path = resources.files("lavise.demo") / "renders" / f"{style}.zip"
-    # Held in memory: forked workers must not share a file position.
-    files = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
-    members: dict[str, list[str]] = {}
-    for name in sorted(files.namelist()):
-        members.setdefault(name.partition("/")[0], []).append(name)
-    return _Archive(files, members)
-
-
-@functools.cache  # about 50 MB once every render has been asked for
+@functools.cache  # about 50 MB a style once every render has been asked for
 def _render(style: str, member: str) -> _Render:
-    with Image.open(io.BytesIO(_archive(style).files.read(member))) as image:
-        drawn = image.convert("RGBA")
+    drawn = open_archive(style).read(member)
     bordered = Image.new("RGBA", (drawn.width + 4, drawn.height + 4))
     bordered.paste(drawn, (2, 2))
     premultiplied = bordered.convert("RGBa")

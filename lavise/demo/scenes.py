@@ -65,7 +65,7 @@ class Scenes(Sequence[Scene]):
         indices: Which scenes: ``range(1000)`` are the first thousand.
         seed: Any number from 0.
         split: Splits share the categories and no scene.
-        style: Whose renders: ``fluent`` or ``noto``.
+        style: Whose renders, one of lavise.demo.renders.STYLES.
         size: Side of the images in pixels.
         categories: The categories to draw from, by default all of the style.
 
@@ -139,7 +139,7 @@ def compose_scene(
 
     Args:
         rng: The source of chance.
-        style: Whose renders: ``fluent`` or ``noto``.
+        style: Whose renders, one of lavise.demo.renders.STYLES.
         size: Side of the image in pixels.
         categories: The categories to draw from, equally often; by default all of the style.
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lavise.demo.renders import TAUGHT_STYLES
 from lavise.demo.scenes import Scenes, Split
 from lavise.demo.scenes import categories as demo_categories
 from lavise.errors import DatasetError, SpecError
@@ -54,7 +55,7 @@ ACCEPTED: Final = (
     "accepted: own-classes[:DIR], demo, folder:DIR, coco:IMAGES:INSTANCES.json, "
     f"vg:IMAGES:OBJECTS.json, broden:DIR, voc:DIR, {DETECTIONS}"
 )
-DEMO_SCENES: Final = 5000
+DEMO_SCENES: Final = 6000
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,20 @@ class DemoDataset:
         seed: Of the scenes.
         n_scenes: How many.
         split: ``teach``, ``held-out`` or ``probe``: no two share a scene.
-        style: Of the renders; ``noto`` is never taught.
+        styles: Of the renders, in turn from scene to scene; ``noto`` is never taught.
     """
 
     seed: int
     n_scenes: int = DEMO_SCENES
     split: Split = "teach"
-    style: str = "fluent"
+    styles: tuple[str, ...] = TAUGHT_STYLES
     spec: str = "demo"
     notes: tuple[str, ...] = ()
 
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of the rendered objects."""
-        return tuple(demo_categories(self.style))
+        return tuple(dict.fromkeys(c for style in self.styles for c in demo_categories(style)))
 
     def __len__(self) -> int:
         """How many scenes."""
@@ -86,8 +87,9 @@ class DemoDataset:
 
     def fetch(self, position: int, size: int) -> AnnotatedImage:
         """Composes one scene."""
+        style = self.styles[position % len(self.styles)]
         scenes = Scenes(
-            range(self.n_scenes), seed=self.seed, split=self.split, style=self.style, size=size
+            range(self.n_scenes), seed=self.seed, split=self.split, style=style, size=size
         )
         scene = scenes[position]
         return AnnotatedImage(scene.image, tuple(Region(o.category, o.mask) for o in scene.objects))

@@ -16,20 +16,26 @@ if TYPE_CHECKING:
 class Mlp(torch.nn.Module):
     """BatchNorm, linear, ReLU, BatchNorm, dropout, linear (Yang et al., CVPR 2022, section 3.2).
 
+    Dropout of inputs, after the first BatchNorm, is ours.
+
     Args:
         channels: C.
         hidden: H.
         out: Outputs.
         dropout: Of hidden units.
+        input_dropout: Of normalised features.
     """
 
-    def __init__(self, channels: int, hidden: int, out: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, hidden: int, out: int, dropout: float, input_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.norm_in = SharedBatchNorm(channels)
         self.first = torch.nn.Linear(channels, hidden)
         self.norm_hidden = SharedBatchNorm(hidden)
         self.second = torch.nn.Linear(hidden, out)
         self._dropout = dropout
+        self._input_dropout = input_dropout
         self._ranks = ALONE
 
     def share(self, ranks: Ranks) -> None:
@@ -46,16 +52,18 @@ class Mlp(torch.nn.Module):
         Returns:
             (B, out).
         """
-        hidden = self.norm_hidden(functional.relu(self.first(self.norm_in(x))))  # (B, H)
-        if self.training and self._dropout:
-            hidden = hidden * self._kept(total or len(x)).to(hidden)
-        out: torch.Tensor = self.second(hidden)
+        rows = total or len(x)
+        seen = self._dropped(self.norm_in(x), self._input_dropout, rows)  # (B, C)
+        hidden = self.norm_hidden(functional.relu(self.first(seen)))  # (B, H)
+        out: torch.Tensor = self.second(self._dropped(hidden, self._dropout, rows))
         return out
 
-    def _kept(self, total: int) -> torch.Tensor:
-        """What dropout multiplies by: drawn for the whole batch, so that all processes agree."""
-        kept = torch.empty(total, self.second.in_features).bernoulli_(1 - self._dropout)
-        return kept.div_(1 - self._dropout)[self._ranks.share(total)]
+    def _dropped(self, x: torch.Tensor, dropout: float, total: int) -> torch.Tensor:
+        """Dropout, drawn for the whole batch, so that all processes agree."""
+        if not (self.training and dropout):
+            return x
+        kept = torch.empty(total, x.shape[1]).bernoulli_(1 - dropout).div_(1 - dropout)
+        return x * kept[self._ranks.share(total)].to(x)
 
     def folded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The two linears with the eval-mode BatchNorms folded in, in float64 on the way.

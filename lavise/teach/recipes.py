@@ -35,6 +35,7 @@ class Recipe:
         batch: Examples a step; fewer where there are few.
         hidden: Hidden units; for ``regression`` the number of channels when 0, as in the paper.
         dropout: Of hidden units.
+        input_dropout: Of features.
         weight_decay: Decoupled.
     """
 
@@ -45,10 +46,11 @@ class Recipe:
     batch: int = 256
     hidden: int = HIDDEN
     dropout: float = 0.1
+    input_dropout: float = 0.0
     weight_decay: float = 1e-4
 
 
-CONCEPTS_RECIPE: Final = Recipe("cross-entropy", epochs=10)
+CONCEPTS_RECIPE: Final = Recipe("cross-entropy", epochs=10, dropout=0.3, input_dropout=0.3)
 REGRESSION_RECIPE: Final = Recipe("cosine-cross-entropy", hidden=0)
 PAPER_RECIPE: Final = Recipe(
     "hinge", epochs=20, learning_rate=1e-4, one_cycle=False, batch=64, hidden=0, weight_decay=0.0

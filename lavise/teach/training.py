@@ -71,7 +71,7 @@ def train_concepts(
         W, b = SHARPENING * W_own, SHARPENING * b_own
         return MapperWeights("concepts", n_own, 0, W, b, none, none.ravel(), E, concepts)
     torch.manual_seed(seed)
-    mlp = Mlp(channels, recipe.hidden, n_taught, recipe.dropout)
+    mlp = Mlp(channels, recipe.hidden, n_taught, recipe.dropout, recipe.input_dropout)
 
     def loss(taught: torch.Tensor, batch: Batch) -> torch.Tensor:
         return functional.cross_entropy(torch.cat([batch.fixed, taught], dim=1), batch.concept)
@@ -128,7 +128,7 @@ def train_regression(
     channels, dimension = examples.channels, E.shape[1]
     hidden = recipe.hidden or channels
     torch.manual_seed(seed)
-    mlp = Mlp(channels, hidden, dimension, recipe.dropout)
+    mlp = Mlp(channels, hidden, dimension, recipe.dropout, recipe.input_dropout)
     words = functional.normalize(torch.from_numpy(E), dim=1).to(running.device)
 
     def loss(mapped: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -38,7 +38,7 @@ def test_each_field_counts() -> None:
         DemoDataset(1),
         DemoDataset(0, n_scenes=10),
         DemoDataset(0, split="held-out"),
-        DemoDataset(0, style="noto"),
+        DemoDataset(0, styles=("noto",)),
     ]
     assert len({fingerprint(one) for one in several}) == len(several)
 
