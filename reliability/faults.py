@@ -35,10 +35,7 @@ def inject(servers: Servers, plan: Plan, begin: float) -> list[Event]:
         time.sleep(max(0.0, begin + fault.start - time.monotonic()))
         start = time.monotonic() - begin
         note = _FAULTS[fault.what](servers, fault)
-        # What the load does ends when it is meant to.
-        is_loads = fault.what in ("burst", "stalled")
-        end = start + fault.lasts if is_loads else time.monotonic() - begin
-        events.append(Event(fault.what, round(start, 2), round(end, 2), note))
+        events.append(Event(fault.what, round(start, 2), round(start + fault.lasts, 2), note))
     return events
 
 

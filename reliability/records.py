@@ -48,9 +48,9 @@ class Event:
     """A fault as it happened.
 
     Attributes:
-        what: As in lavise's plan.
+        what: As in the plan.
         start: Seconds after the beginning of the load.
-        end: When nothing was done to the servers any more.
+        end: When it was taken back; the same where coming back is the servers' own affair.
         note: What was seen of it.
     """
 
