@@ -15,7 +15,7 @@ from reliability.records import OK
 from reliability.watch import WORKER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from reliability.plan import Plan
     from reliability.records import Call, Event, Look, Run
@@ -53,8 +53,8 @@ class Recovery:
         errors: How many of which code, raw, from its start to the next fault.
         of: How many raw calls were due then.
         p99_s: Of explanations in the worst window that begins after its start, up to the next.
-        back_s: Seconds from its end to the first window that is normal again; None if there is
-            none before the next fault.
+        back_s: Seconds from its end to the first window that is normal again, be it after the next
+            fault; None if there is none.
     """
 
     event: Event
@@ -99,21 +99,28 @@ def recoveries(run: Run, plan: Plan) -> list[Recovery]:
     untils = [*(event.start for event in run.events[1:]), plan.seconds]
     found = []
     for event, until in zip(run.events, untils, strict=True):
-        starts = np.arange(event.start, until, 1.0)
-        windows = {at: between(judged, at, at + WINDOW_S) for at in starts}
-        normal = (at for at in starts if at >= event.end and _is_normal(windows[at], limit))
-        back = next(normal, None)
+        worst = [p99(window) for _, window in _windows(judged, event.start, until) if window]
+        after = _windows(judged, event.end, plan.seconds - WINDOW_S)
+        back = next((at for at, window in after if _is_normal(window, limit)), None)
         during = [call for call in raw(run.calls) if event.start <= call.due < until]
         found.append(
             Recovery(
                 event,
                 Counter(call.code for call in during if call.code != OK),
                 len(during),
-                max((p99(calls) for calls in windows.values() if calls), default=float("nan")),
+                max(worst, default=float("nan")),
                 None if back is None else float(back - event.end),
             )
         )
     return found
+
+
+def _windows(
+    calls: Sequence[Call], start: float, end: float
+) -> Iterator[tuple[float, Sequence[Call]]]:
+    """When each window begins, a second apart, and the calls that are in it."""
+    for at in np.arange(start, end, 1.0):
+        yield float(at), between(calls, at, at + WINDOW_S)
 
 
 def _is_normal(calls: Sequence[Call], limit: float) -> bool:

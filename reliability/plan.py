@@ -82,7 +82,7 @@ class Plan:
         """In order. TorchServe falls before minute 2: from then on memory is watched."""
         full = [
             *(Fault("worker", 60.0 * minute) for minute in range(1, 10)),
-            Fault("torchserve", 90),
+            Fault("torchserve", 80),
             Fault("stalled", 145),
             Fault("read-only", 200, 30),
             Fault("burst", 270, 5),

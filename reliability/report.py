@@ -88,7 +88,7 @@ def _facts(run: Run, plan: Plan) -> dict[str, Any]:
 
 
 def _fault(one: Recovery) -> dict[str, Any]:
-    back = "not before the next" if one.back_s is None else f"{one.back_s:.0f} s"
+    back = "never" if one.back_s is None else f"{one.back_s:.0f} s"
     minute, second = divmod(int(one.event.start), 60)
     return {
         "at": f"{minute}:{second:02}",

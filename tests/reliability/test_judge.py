@@ -78,12 +78,20 @@ def test_recovery_counts_from_the_end_of_the_fault() -> None:
     assert found["worker"].p99_s == pytest.approx(1.0)
 
 
-def test_a_fault_that_the_next_one_hides_has_no_recovery() -> None:
+def test_a_fault_into_another_counts_for_both() -> None:
     run = good_run()
-    run.events = [Event("worker", 60, 60), Event("worker", 65, 65)]
+    run.events = [Event("worker", 55, 55), Event("worker", 60, 60)]
+    run.calls = [call for call in run.calls if not 55 <= call.due < 60]
     first, second = recoveries(run, PLAN)
-    assert first.back_s is None
-    assert second.back_s == pytest.approx(5)
+    assert first.back_s == pytest.approx(15)
+    assert second.back_s == pytest.approx(10)
+
+
+def test_a_service_that_stays_slow_never_comes_back() -> None:
+    run = good_run()
+    run.calls = [replace(one, seconds=1.0) if one.due > 540 else one for one in run.calls]
+    assert recoveries(run, PLAN)[-1].back_s is None
+    assert not judged(run)[BACK].ok
 
 
 def test_errors_in_the_calm_are_counted() -> None:
