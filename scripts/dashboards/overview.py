@@ -7,8 +7,9 @@ from scripts.dashboards.panels import IN, RATE, board, lines, number, quantiles,
 CALLS = f'{IN},method!~"/grpc.health.*|GET /(healthz|readyz|metrics)"'
 OURS = 'code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DEADLINE_EXCEEDED|5.."'
 EXPLAIN = f'{IN},method=~"/lavise.v1.Explainer/Explain|POST /v1/explain"'
-# Uploads take as long as their sender likes; whoever watches health or a comparison waits.
-SHORT = f'{CALLS},method!~".*(ImageSet|WatchComparison|imageSets|reflection).*"'
+# Uploads take as long as their sender likes; Compare answers until the comparison ends.
+LONG = ".*/(UploadImageSet|ImportImageSet|Compare)|POST /v1/imageSets|.*reflection.*"
+SHORT = f'{CALLS},method!~"{LONG}"'
 REQUESTS = "lavise_companion_requests_total"
 BUCKETS = "lavise_companion_request_seconds_bucket"
 FAILURES = "lavise_companion_torchserve_failures_total"
@@ -91,7 +92,7 @@ def overview() -> Dashboard:
         ),
         lines(
             "Duration by method, p95",
-            "Without uploads and those who watch, which take as long as the caller likes.",
+            "Without uploads and Compare, which take as long as they are large.",
             (quantiles(BUCKETS, SHORT, ("method",)), "{{method}}"),
             unit="s",
         ),

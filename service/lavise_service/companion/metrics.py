@@ -118,6 +118,8 @@ class Metrics:
         )
         for reason in REFUSALS:
             self.refusals.labels(reason)  # shown as 0, so that the first one is a change
+        for reason in ("UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "not_json"):
+            self.failures.labels(reason)
         self.ready = Gauge(
             "lavise_companion_ready",
             "Whether a real prediction works: 1, or 0.",
