@@ -51,13 +51,13 @@ reliability: $(VENV)/.dev ## Load and faults for ten minutes, into docs/reliabil
 	$(BIN)/python reliability/run.py $(ARGS)
 
 chart: $(VENV)/.dev ## Check the Helm chart and KServe's manifests
-	$(BIN)/python scripts/check_chart.py
+	$(BIN)/python -m scripts.check_chart
 
 security: $(VENV)/.dev ## bandit, and build/sbom.json
-	$(BIN)/python scripts/check_security.py
+	$(BIN)/python -m scripts.check_security
 
 fuzz: $(VENV)/.dev ## Fuzz the image decoder, the bundle opener and the request reader, RUNS each
-	$(BIN)/python scripts/fuzz.py $(if $(RUNS),--runs $(RUNS))
+	$(BIN)/python -m scripts.fuzz $(if $(RUNS),--runs $(RUNS))
 
 images: $(VENV)/.dev ## Build the container images, run them, check them (as root, 15 minutes)
 	$(BIN)/python scripts/check_images.py $(ARGS)

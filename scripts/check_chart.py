@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from scripts.own_environment import own_environment, run
+
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "docker" / "helm" / "lavise"
 OUT = ROOT / "build" / "chart"
@@ -26,27 +28,6 @@ EXPLAINED = {
     "CKV2_K8S_6": "single.yaml shows networkPolicy.enabled false; KServe's pods are the mesh's",
 }
 """Findings of checkov that are as they should be, and why."""
-
-
-def run(*command: str | Path, text: str | None = None) -> str:
-    """Runs a command; returns what it said, or ends with it where it failed."""
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def make_tools() -> None:
-    """Makes the environment of checkov and the definitions, where it is not there yet."""
-    wanted = "\n".join(PACKAGES + BARE_PACKAGES)
-    done = TOOLS / "packages.txt"
-    if done.is_file() and done.read_text(encoding="utf-8") == wanted:
-        return
-    run(sys.executable, "-m", "venv", "--clear", TOOLS)
-    install = (TOOLS / "bin" / "pip", "--disable-pip-version-check", "install", "--quiet")
-    run(*install, *PACKAGES)
-    run(*install, "--no-deps", *BARE_PACKAGES)
-    done.write_text(wanted, encoding="utf-8")
 
 
 def findings(manifest: Path) -> list[str]:
@@ -95,7 +76,7 @@ def check(name: str, manifest: str) -> None:
 
 def main() -> None:
     """Checks everything."""
-    make_tools()
+    own_environment(TOOLS, PACKAGES, BARE_PACKAGES)
     OUT.mkdir(parents=True, exist_ok=True)
     for values in sorted(CHART.glob("ci/*.yaml")):
         run(BIN / "helm", "lint", "--strict", CHART, "--values", values)

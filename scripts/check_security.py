@@ -6,9 +6,10 @@ That nothing is a pickle is tested: tests/test_no_pickle.py. ``make fuzz`` is ap
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+
+from scripts.own_environment import own_environment, run
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "build" / "security-tools"
@@ -19,34 +20,11 @@ CODE = ["lavise", "service", "handlers", "docker/helm/lavise/files"]
 MUST_LIST = {"cryptography", "grpcio", "numpy", "onnxruntime", "pillow", "protobuf", "torchserve"}
 
 
-def run(*command: str | Path) -> None:
-    """Runs a command, or ends with what it said where it failed."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-
-
-def make_tools(folder: Path, packages: list[str]) -> Path:
-    """Makes an environment of its own for some packages, where it is not there yet.
-
-    Returns:
-        The folder of its programs.
-    """
-    wanted = "\n".join(packages)
-    done = folder / "packages.txt"
-    if not done.is_file() or done.read_text(encoding="utf-8") != wanted:
-        run(sys.executable, "-m", "venv", "--clear", folder)
-        pip = (folder / "bin" / "pip", "--disable-pip-version-check", "install", "--quiet")
-        run(*pip, *packages)
-        done.write_text(wanted, encoding="utf-8")
-    return folder / "bin"
-
-
 def write_sbom(tools: Path) -> int:
     """Writes the list; returns how many packages it names."""
     # Its own validation takes twenty times as long as the list.
     command = ("environment", "--no-validate", "--output-format", "JSON", "--pyproject")
-    run(tools / "cyclonedx-py", *command, "pyproject.toml", "-o", SBOM, sys.executable)
+    run(tools / "cyclonedx-py", *command, ROOT / "pyproject.toml", "-o", SBOM, sys.executable)
     found = json.loads(SBOM.read_text(encoding="utf-8"))["components"]
     names = {one["name"].lower().replace("onnxruntime-gpu", "onnxruntime") for one in found}
     if missing := MUST_LIST - names:
@@ -58,8 +36,9 @@ def write_sbom(tools: Path) -> int:
 
 def main() -> None:
     """Checks, and writes the list."""
-    tools = make_tools(TOOLS, PACKAGES)
-    run(tools / "bandit", "--quiet", "--recursive", *CODE, "--configfile", "pyproject.toml")
+    tools = own_environment(TOOLS, PACKAGES)
+    paths = [ROOT / name for name in CODE]
+    run(tools / "bandit", "--quiet", "--recursive", *paths, "--configfile", ROOT / "pyproject.toml")
     print(f"bandit: clean ({', '.join(CODE)})")
     print(f"wrote {SBOM.relative_to(ROOT)}: {write_sbom(tools)} packages")
 

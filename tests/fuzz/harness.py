@@ -5,6 +5,7 @@ bundle that are both read are one. So a quarter of what is tried begins with a s
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import atheris
@@ -32,7 +33,9 @@ def main(name: str, folder: Path, options: list[str]) -> None:
     seeds = [file.read_bytes() for file in sorted((folder / name / "seeds").iterdir())]
     chosen: dict[str, targets.Target] = {"image": targets.image, "request": targets.request}
     bundle = folder / "tiny-bundle"
-    target = targets.BundleTarget(bundle) if name == "bundle" else chosen[name]
+    # Whoever starts this removes it: libFuzzer ends the process.
+    place = Path(tempfile.mkdtemp())
+    target = targets.BundleTarget(bundle, place) if name == "bundle" else chosen[name]
     names = {"request": _REQUEST, "bundle": _MANIFEST}.get(name, ())
 
     def one(data: bytes) -> None:

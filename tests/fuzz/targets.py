@@ -5,7 +5,6 @@ that the library does not raise on purpose is a finding, as is a crash of the pr
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -50,14 +49,11 @@ class BundleTarget:
 
     Args:
         bundle: A real one, which is copied.
+        place: A folder to work in; best in memory, as each run writes a file or two.
     """
 
-    def __init__(self, bundle: Path) -> None:
-        # In memory where there is such a place: each run writes a file or two.
-        memory = Path("/dev/shm")  # noqa: S108 - only where it is
-        self._holder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
-        self._folder = Path(self._holder.name) / "bundle"
-        shutil.copytree(bundle, self._folder)
+    def __init__(self, bundle: Path, place: Path) -> None:
+        self._folder = Path(shutil.copytree(bundle, place / "bundle"))
         self._manifest = (self._folder / MANIFEST).read_bytes()
         names = Manifest.model_validate_json(self._manifest).files
         # Graphs are ONNX Runtime's to read; a bundle that is opened is its operator's own.

@@ -26,9 +26,11 @@ def main(out: Path) -> None:
     bundle = out / "tiny-bundle"
     with tempfile.TemporaryDirectory() as made:
         pictures = write_pictures(Path(made) / "pictures")
-        teach_tiny_bundle(pictures, write_words(Path(made) / "words.txt"), bundle)
+        if not bundle.is_dir():
+            teach_tiny_bundle(pictures, write_words(Path(made) / "words.txt"), bundle)
+        target = BundleTarget(bundle, Path(made))
+        _write(out / "bundle" / "seeds", seeds.bundles(target, bundle))
     _write(out / "image" / "seeds", seeds.images())
-    _write(out / "bundle" / "seeds", seeds.bundles(BundleTarget(bundle), bundle))
     _write(out / "request" / "seeds", seeds.requests())
 
 
