@@ -8,14 +8,17 @@ FROM ${BASE} AS base
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 \
- && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
+ && useradd --uid 10001 --user-group --no-log-init --home-dir /tmp --shell /usr/sbin/nologin lavise \
+ && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+ && install --directory --owner lavise --group lavise /store
 
 FROM base AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip
 RUN python3 -m venv --without-pip /opt/lavise
 WORKDIR /src
-# What it depends on comes first: a change of the code leaves that as it is.
+# What it depends on comes first, as a layer of its own: a change of the code leaves that as it is.
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     touch README.md LICENSE \
@@ -26,15 +29,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/lavise/bin/python install --disable-pip-version-check \
-        --no-deps --force-reinstall .
+        --no-deps --target /code . \
+ && rm -r /code/bin
 
 FROM base
 LABEL org.opencontainers.image.title="lavise-companion" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/lavise /opt/lavise
-RUN useradd --uid 10001 --user-group --no-log-init --home-dir /tmp --shell /usr/sbin/nologin lavise \
- && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
- && install --directory --owner lavise --group lavise /store
+COPY --from=build /code /opt/lavise/lib/python3.11/site-packages
 ENV PATH=/opt/lavise/bin:$PATH \
     LAVISE_GRPC_LISTEN=0.0.0.0:50051 \
     LAVISE_HTTP_LISTEN=0.0.0.0:8000 \

@@ -9,14 +9,17 @@ FROM ${BASE} AS base
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates haproxy python3 \
- && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
+ && useradd --uid 10001 --user-group --no-log-init --home-dir /tmp --shell /usr/sbin/nologin lavise \
+ && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+ && mkdir /models
 
 FROM base AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip
 RUN python3 -m venv --without-pip /opt/lavise
 WORKDIR /src
-# What it depends on comes first: a change of the code leaves that as it is.
+# What it depends on comes first, as a layer of its own: a change of the code leaves that as it is.
 COPY pyproject.toml constraints.txt docker/worker/cuda-constraints.txt ./
 ARG RUNTIME=cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -31,7 +34,8 @@ RUN echo /opt/lavise/share/torchless > /opt/lavise/lib/python3.11/site-packages/
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/lavise/bin/python install --disable-pip-version-check \
-        --no-deps --force-reinstall .
+        --no-deps --target /code . \
+ && rm -r /code/bin
 
 FROM base
 LABEL org.opencontainers.image.title="lavise-worker" \
@@ -40,10 +44,8 @@ COPY --from=build /opt/lavise /opt/lavise
 # CUDA's libraries, where there are any, come from Python packages and lie where no linker looks.
 RUN find /opt/lavise -path '*/nvidia/*/lib' -type d > /etc/ld.so.conf.d/lavise.conf \
  && ldconfig \
- && rm -rf /var/cache/ldconfig \
- && useradd --uid 10001 --user-group --no-log-init --home-dir /tmp --shell /usr/sbin/nologin lavise \
- && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
- && mkdir /models
+ && rm -rf /var/cache/ldconfig
+COPY --from=build /code /opt/lavise/lib/python3.11/site-packages
 ENV PATH=/opt/lavise/bin:$PATH \
     LAVISE_MODEL_STORE=/models \
     LAVISE_WORKER_OPEN=grpc,metrics

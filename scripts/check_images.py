@@ -7,6 +7,7 @@ mmdebstrap (all of them Debian's). One line a check, and everything in build/ima
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -210,6 +211,8 @@ def main() -> None:
     lacking = [name for name in ("buildah", "podman", "runc", "ip") if not shutil.which(name)]
     if lacking:
         raise SystemExit(f"not found: {', '.join(lacking)}. Debian has them by these names")
+    # A signal ends what was started, too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     checks = Checks()
     check_dockerfiles(checks)
     check_compose(checks)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from scripts.images.build import said
 
-# Commands, and folders of site-packages or dist-packages.
-_TOOLS = re.compile(
-    r"(gcc|g\+\+|cc|c\+\+|clang|ld|make|pip|easy_install)([-.\d].*)?|pip3.*|cpp.*|.*-gcc.*"
-)
+_TOOLS = {"as", "c++", "cc", "clang", "cpp", "easy_install", "g++", "gcc", "ld", "make", "pip"}
+# The 12 of gcc-12, the 3.11 of pip3.11.
+_VERSION = re.compile(r"-?[\d.]+$")
 _PACKAGES = {"pip", "setuptools", "ensurepip"}
 _CACHES = ("var/cache", "var/lib/apt/lists", "root/.cache", "var/log")
 
@@ -37,7 +36,8 @@ def findings(image: str) -> list[str]:
             for path in (Path(folder, name) for name in files):
                 mode = path.lstat().st_mode
                 setuid = stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID)
-                in_bin = path.parent.name in {"bin", "sbin"} and _TOOLS.fullmatch(path.name)
+                command = _VERSION.sub("", path.name).rpartition("-")[2]
+                in_bin = path.parent.name in {"bin", "sbin"} and command in _TOOLS
                 if setuid or in_bin:
                     found.append(f"/{path.relative_to(root)}")
         return sorted(found)

@@ -22,7 +22,12 @@ MEMORY_MIB = {"worker": 2048, "companion": 1024}
 # runc and cgroupfs also run where there is no systemd; the limits are within anybody's own.
 PODMAN = ("podman", "--runtime=runc", "--cgroup-manager=cgroupfs", "--log-level=fatal")
 LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--pids-limit=512")
-HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+HARDENED = (
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+)
 
 
 @dataclass(frozen=True)
