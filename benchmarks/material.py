@@ -71,7 +71,8 @@ def all_words_bundle() -> bundles.Bundle:
         }
     )
     with bundles.writing(_ALL_WORDS) as folder:
-        shutil.copy2(source.path / "cnn.onnx", folder)
+        for name in {"cnn.onnx", "head.onnx"} & source.manifest.files.keys():
+            shutil.copy2(source.path / name, folder)
         text = "".join(f"{word}\n" for word in words.words)
         (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
         vocabulary = {"vocabulary": grouped_vocabulary(words.vectors)}

@@ -1,16 +1,18 @@
 """The artefact on disk: a folder that holds everything that serving needs, checked on opening.
 
     manifest.json                what it is, and the sha256 of every other file
-    cnn.onnx                     images -> feature maps, logits
-    words.LAYER.METHOD.onnx      feature map, filters -> words (small; weights lie in the next two)
+    cnn.onnx                     images -> feature maps, and logits where no mapper holds the head
+    head.onnx                    mean of a feature map -> logits, where one does
+    words.LAYER.METHOD.onnx      feature map, few filters -> words (small; weights lie further down)
+    words.LAYER.METHOD.many.onnx the same for many filters
     profile.LAYER.onnx           feature map -> word scores, for comparisons
     mapper.LAYER.safetensors     the mapper's weights
     vocabulary.safetensors       the word vectors, as the graphs multiply them
     vocabulary.txt               the words, one a line
     catalog.LAYER.parquet        thresholds, words and verdict of every filter, once described
+    manifest.sig                 who made it, where it is signed: see lavise.signature
 
 Nothing in it is a pickle. It is written beside its place and renamed: a crash leaves the old
-    manifest.sig                 who made it, where it is signed: see lavise.signature
 bundle, or none.
 """
 
@@ -33,15 +35,15 @@ from pydantic import ValidationError
 from lavise.errors import BundleError, EnvironmentProblem
 from lavise.graph_terms import GRAPH_METHODS
 from lavise.manifest import SCHEMA_VERSION, Manifest
+from lavise.signature import SIGNATURE, trusted_keys, verify
 
 if TYPE_CHECKING:
-from lavise.signature import SIGNATURE, trusted_keys, verify
     from collections.abc import Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MANIFEST: Final = "manifest.json"
 _VERSIONED: Final = ("lavise", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "numpy")
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,15 @@ class Bundle:
         path: The folder.
         manifest: What it says of itself.
         digest: sha256 of manifest.json, which names the bundle exactly.
+        verified: Whether one of the keys that are asked for has signed it.
     """
 
-        verified: Whether one of the keys that are asked for has signed it.
     path: Path
     manifest: Manifest
     digest: str
+    verified: bool = False
 
     def words(self) -> list[str]:
-    verified: bool = False
         """The vocabulary, in the order of the word ids.
 
         Raises:
@@ -92,9 +94,9 @@ def open_bundle(path: str | Path, *, trusted: bool = False) -> Bundle:
 
     Args:
         path: The folder.
+        trusted: Whether it was made here just now, so that no signature is asked for.
 
     Returns:
-        trusted: Whether it was made here just now, so that no signature is asked for.
         The bundle.
 
     Raises:
@@ -131,10 +133,10 @@ def _read_manifest(folder: Path, keys: list[Ed25519PublicKey]) -> tuple[bytes, M
             "`lavise teach`",
             field=MANIFEST,
         ) from error
-    try:
-        schema = json.loads(raw)["schema_version"]
     if keys:
         verify(folder, raw, keys)  # before anything of it is believed
+    try:
+        schema = json.loads(raw)["schema_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{MANIFEST} of {str(folder)!r} is damaged: it is no JSON with a schema_version; copy "
@@ -170,7 +172,11 @@ def _needed(manifest: Manifest) -> set[str]:
     for layer in manifest.cnn.layers:
         names.add(layer_file("mapper", layer.name, "safetensors"))
         names.add(layer_file("profile", layer.name, "onnx"))
-        names |= {layer_file("words", layer.name, f"{method}.onnx") for method in GRAPH_METHODS}
+        for method in GRAPH_METHODS:
+            names.add(layer_file("words", layer.name, f"{method}.onnx"))
+            names.add(layer_file("words", layer.name, f"{method}.many.onnx"))
+    if manifest.head_layer is not None:
+        names.add("head.onnx")
     return names | {layer_file("catalog", entry.layer, "parquet") for entry in manifest.catalogs}
 
 
@@ -244,13 +250,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         folder: From writing().
         manifest: Its ``files``, ``versions`` and ``checksum`` are filled in here.
     """
+    (folder / SIGNATURE).unlink(missing_ok=True)  # it was of another manifest
     files = {f.name: sha256(f) for f in sorted(folder.iterdir()) if f.name != MANIFEST}
     update = {"files": files, "versions": _versions(), "checksum": ""}
     text = manifest.model_copy(update=update).model_dump_json(indent=2) + "\n"
     # Inside a JSON string these quotes would be escaped: this is the field and nothing else.
     whole = text.replace('"checksum": ""', f'"checksum": "{_checksum(text.encode())}"', 1)
     (folder / MANIFEST).write_bytes(whole.encode())
-    (folder / SIGNATURE).unlink(missing_ok=True)  # it was of another manifest
 
 
 def _versions() -> dict[str, str]:

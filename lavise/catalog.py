@@ -319,6 +319,7 @@ def load_mapper(bundle: bundles.Bundle, entry: MapperEntry) -> MapperWeights:
         b_second=arrays.get("b_second", none.ravel()),
         E=arrays.get("E", none),
         concepts=entry.concepts,
+        logits_scale=entry.logits_scale,
     )
 
 

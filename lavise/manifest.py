@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 class _Entry(BaseModel):
@@ -47,6 +47,9 @@ class MapperEntry(_Entry):
     n_own: int
     n_hidden: int
     concepts: tuple[str, ...]
+    logits_scale: float | None = None
+    """What the own classes' logits are multiplied by to be the CNN's own; None where this layer
+    does not feed its classifier."""
     loss: str
     seed: int
     unseen: float = 0.0
@@ -92,3 +95,8 @@ class Manifest(_Entry):
     files: dict[str, str]
     checksum: str = ""
     """sha256 of manifest.json itself with this left empty."""
+
+    @property
+    def head_layer(self) -> str | None:
+        """The layer that feeds the classifier of head.onnx; None where cnn.onnx has it, or none."""
+        return next((one.layer for one in self.mappers if one.logits_scale is not None), None)

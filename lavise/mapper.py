@@ -35,6 +35,8 @@ class MapperWeights:
         b_second: (K,) or (D,) float32.
         E: (K_own + K, D) unit-norm word vectors of the concepts; (0, D) for ``regression``.
         concepts: Names of the concepts, own classes first.
+        logits_scale: What the own classes' logits are multiplied by to be those of the CNN's own
+            classifier on the layer's mean over space; None where they are not made of it.
     """
 
     form: Form
@@ -46,6 +48,7 @@ class MapperWeights:
     b_second: np.ndarray
     E: np.ndarray
     concepts: tuple[str, ...]
+    logits_scale: float | None = None
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
         """Maps visual features into word space.

@@ -1,15 +1,18 @@
 """The ONNX graphs that turn a feature map into words: attention, mapper, vocabulary, top-k.
 
-One graph a layer and method, a few kilobytes each: the weights lie beside them in safetensors
-files that all graphs of a bundle share (ONNX external data). The graphs are written in ONNX's own
-text form (https://onnx.ai/onnx/repo-docs/Syntax.html) because that reads like the equations.
-Letters: B images, F filters an image, C channels, N = H·W cells, D word dimensions, V words.
+Two graphs a layer and method, for few filters and for many, a few kilobytes each: the weights lie
+beside them in safetensors files that all graphs of a bundle share (ONNX external data). The graphs
+are written in ONNX's own text form (https://onnx.ai/onnx/repo-docs/Syntax.html) because that reads
+like the equations. Letters: B images, F filters an image, C channels, N = H·W cells, D word
+dimensions, V words.
 
 What makes them fast is exact:
 
 * **Factorised attention.** The mapper's first linear W is linear in the attended feature
   v = A·w_f, so for many filters P = A^T·W (N x H) is computed once an image and multiplied by
   the attention rows, instead of pooling and mapping filter by filter.
+* **The classifier runs once.** Where the mapper holds the CNN's own classifier, the image's mean
+  feature is one more row of the same product, and what comes out of it are the CNN's logits.
 * **Top-k in two stages.** Words are dealt into about sqrt(V) groups. The k best words lie in the
   k groups with the best maxima, so only those groups are sorted.
 * **Normalising last.** The cosine's |g(v)| divides k scores, not V.
@@ -25,7 +28,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper, parser
 
-from lavise.graph_terms import FACTORISE_FROM, group_shape
+from lavise.graph_terms import group_shape
 from lavise.word_scores import N_NAMED, NAMING_TEMPERATURE
 
 if TYPE_CHECKING:
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
 
 _HEADER: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
-words (float[B,{C},{H},{W}] feature_map, int64[B,F] filters, int64[1] k, int64[1] k_groups{more})
-  => (int64[B,F,T] word_ids, float[B,F,T] scores, bool[B,F] inactive)
+words (float[B,{C},{H},{W}] feature_map, int64[B,F] filters, int64[1] k, int64[1] k_groups{inputs})
+  => (int64[B,F,T] word_ids, float[B,F,T] scores, float[B,F,1] weight{outputs})
 {{
   A = Reshape (feature_map, shape_map)
   index = Unsqueeze (filters, last_axis)
@@ -45,35 +48,39 @@ words (float[B,{C},{H},{W}] feature_map, int64[B,F] filters, int64[1] k, int64[1
 """
 
 # Attention rows w_f (B, F, N), so that v = A_att·w_f; A_att is A but for the paper's own formula.
+# The weight is what there is to attend to.
 _ROWS: Final = {
     "attention": """
   positive = Relu (A_f)
-  area = ReduceSum <keepdims = 1> (positive, last_axis)
-  area_safe = Max (area, tiny)
+  weight = ReduceSum <keepdims = 1> (positive, last_axis)
+  area_safe = Max (weight, tiny)
   rows = Div (positive, area_safe)
 """,
     "activation": """
   T_f = Unsqueeze (threshold, last_axis)
   above = Greater (A_f, T_f)
   mask = Cast <to = 1> (above)
-  area = ReduceSum <keepdims = 1> (mask, last_axis)
-  area_safe = Max (area, tiny)
+  weight = ReduceSum <keepdims = 1> (mask, last_axis)
+  area_safe = Max (weight, tiny)
   rows = Div (mask, area_safe)
 """,
     "original": """
   zeros = Mul (A_f, zero)
   rows = Add (zeros, one_cell)
+  weight = ReduceSum <keepdims = 1> (rows, last_axis)
 """,
     "attention-code": """
   norm = ReduceL2 <keepdims = 1> (A_f, last_axis)
   norm_safe = Max (norm, tiny)
   unit = Div (A_f, norm_safe)
   rows = Mul (unit, one_cell)
+  weight = ReduceL1 <keepdims = 1> (rows, last_axis)
 """,
     "attention-paper": """
   norm = ReduceL2 <keepdims = 1> (A_f, last_axis)
   norm_safe = Max (norm, tiny)
   rows = Div (A_f, norm_safe)
+  weight = ReduceL1 <keepdims = 1> (rows, last_axis)
   channel_mean = ReduceMean <keepdims = 1> (A, last_axis)
   channel_norm = ReduceL2 <keepdims = 1> (A, last_axis)
   channel_safe = Max (channel_norm, tiny)
@@ -82,27 +89,37 @@ _ROWS: Final = {
 """,
 }
 
-# Each branch transposes for itself, so that ONNX Runtime fuses the transpose into the product.
-_FIRST_LINEAR: Final = """
-  weight = ReduceL1 <keepdims = 0> (rows, last_axis)
-  inactive = Equal (weight, zero)
-  shape_filters = Shape (filters)
-  n_filters = Gather <axis = 0> (shape_filters, one_index)
-  few = Less (n_filters, factorise_from)
-  first = If (few) <
-    then_branch = direct () => (float[B,F,H1] first_d) {{
-      A_t_d = Transpose <perm = [0, 2, 1]> ({A_att})
-      v = MatMul (rows, A_t_d)
-      first_d = MatMul (v, W_first)
-    }},
-    else_branch = factorised () => (float[B,F,H1] first_f) {{
-      A_t_f = Transpose <perm = [0, 2, 1]> ({A_att})
-      P = MatMul (A_t_f, W_first)
-      first_f = MatMul (rows, P)
-    }}
-  >
+_FEW: Final = """
+  A_t = Transpose <perm = [0, 2, 1]> ({A_att})
+  v = MatMul (rows, A_t)
+  first = MatMul (v, W_first)
   first_all = Add (first, b_first)
 """
+_FEW_AND_LOGITS: Final = """
+  A_t = Transpose <perm = [0, 2, 1]> (A)
+  v_filters = MatMul (rows, A_t)
+  v = Concat <axis = 1> (v_filters, mean)
+  first = MatMul (v, W_first)
+  first_and_whole = Add (first, b_first)
+  first_all = Slice (first_and_whole, start, before_last, row_axis)
+  own_whole = Slice (first_and_whole, last_row, n_own, row_and_column)
+  logits = Mul (own_whole, logits_scale)
+"""
+_MANY: Final = """
+  A_t = Transpose <perm = [0, 2, 1]> ({A_att})
+  P = MatMul (A_t, W_first)
+  first = MatMul (rows, P)
+  first_all = Add (first, b_first)
+"""
+_MANY_AND_LOGITS: Final = (
+    _MANY
+    + """
+  P_whole = ReduceMean <keepdims = 1> (P, row_axis)
+  whole = Add (P_whole, b_first)
+  own_whole = Slice (whole, last_row, n_own, row_and_column)
+  logits = Mul (own_whole, logits_scale)
+"""
+)
 
 # Which parts the mapper has: its own classifier (own), taught units (taught), or both.
 _LOGITS: Final = {
@@ -111,24 +128,24 @@ _LOGITS: Final = {
   hidden = Relu (hidden_in)
   taught_product = MatMul (hidden, W_second)
   taught = Add (taught_product, b_second)
-  logits = Concat <axis = -1> (own, taught)
+  concept_logits = Concat <axis = -1> (own, taught)
 """,
     "own": """
-  logits = Identity (first_all)
+  concept_logits = Identity (first_all)
 """,
     "taught": """
   hidden = Relu (first_all)
   taught_product = MatMul (hidden, W_second)
-  logits = Add (taught_product, b_second)
+  concept_logits = Add (taught_product, b_second)
 """,
 }
 _DECODE: Final = {
     "concepts": """
-  posterior = Softmax <axis = -1> (logits)
+  posterior = Softmax <axis = -1> (concept_logits)
   g_v = MatMul (posterior, E)
 """,
     "regression": """
-  g_v = Identity (logits)
+  g_v = Identity (concept_logits)
 """,
 }
 
@@ -194,8 +211,10 @@ def build_words_graph(
     shape: tuple[int, int, int],
     method: str,
     weights: Mapping[str, Location],
+    *,
+    many: bool,
 ) -> onnx.ModelProto:
-    """Builds the graph of one layer and method.
+    """Builds a graph of one layer and method.
 
     Args:
         mapper: The mapper whose form and sizes the graph follows.
@@ -204,20 +223,32 @@ def build_words_graph(
         shape: The layer's feature map (C, H, W).
         method: One of lavise.graph_terms.GRAPH_METHODS.
         weights: Where each weight lies: the mapper's arrays by name, and ``vocabulary``.
+        many: Whether it is for many filters, factorised.
 
     Returns:
         A model with inputs ``feature_map`` (B, C, H, W), ``filters`` (B, F), ``k`` (1,),
         ``k_groups`` (1,; min(k, groups)) and, for ``activation``, ``threshold`` (B, F);
-        outputs ``word_ids`` and ``scores`` (B, F, k), best first, and ``inactive`` (B, F).
+        outputs ``word_ids`` and ``scores`` (B, F, k), best first, and ``weight`` (B, F, 1), zero
+        where a filter is inactive. Where the mapper holds the CNN's classifier, and the method
+        takes the feature map as it is, also ``logits`` (B, 1, K_own), for which the graph for few
+        filters takes ``mean`` (B, 1, C), the mean over space.
     """
     C, H, W = shape
     groups, size = group_shape(n_words)
-    more = ", float[B,F] threshold" if method == "activation" else ""
     A_att = "A_att" if method == "attention-paper" else "A"
+    has_logits = mapper.logits_scale is not None and A_att == "A"
+    inputs = ", float[B,F] threshold" if method == "activation" else ""
+    if has_logits and not many:
+        inputs += f", float[B,1,{C}] mean"
+    if has_logits:
+        first = _MANY_AND_LOGITS if many else _FEW_AND_LOGITS
+    else:
+        first = _MANY if many else _FEW
+    outputs = f", float[B,1,{mapper.n_own}] logits" if has_logits else ""
     text = (
-        _HEADER.format(C=C, H=H, W=W, more=more)
+        _HEADER.format(C=C, H=H, W=W, inputs=inputs, outputs=outputs)
         + _ROWS[method]
-        + _FIRST_LINEAR.format(A_att=A_att)
+        + first.format(A_att=A_att)
         + map_to_words(mapper)
         + _TOP_K.format(
             dot="cosine_dot" if mapper.form == "concepts" else "dot",
@@ -229,9 +260,14 @@ def build_words_graph(
         "shape_groups": np.array([0, 0, groups, size]),
         "shape_flat": np.array([0, 0, -1]),
         "last_axis": np.array([-1]),
-        "one_index": np.array(1),
+        "row_axis": np.array([1]),
+        "row_and_column": np.array([1, 2]),
+        "start": np.array([0]),
+        "before_last": np.array([-1]),
+        "last_row": np.array([-1, 0]),
+        "n_own": np.array([np.iinfo(np.int64).max, mapper.n_own]),
+        "logits_scale": np.array(mapper.logits_scale or 1.0, dtype=np.float32),
         "group_size": np.array(size),
-        "factorise_from": np.array(FACTORISE_FROM),
         "split": split_sizes(mapper),
         "zero": np.array(0, dtype=np.float32),
         "one_cell": np.array(1 / (H * W), dtype=np.float32),
@@ -269,7 +305,7 @@ def finished(
         The model.
     """
     model = parser.parse_model(text)
-    used = _names_used(model.graph)
+    used = {name for node in model.graph.node for name in node.input}
     for name, value in constants.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, name))
@@ -277,17 +313,6 @@ def finished(
         if name in used:
             model.graph.initializer.append(_external(name, place))
     return model
-
-
-def _names_used(graph: onnx.GraphProto) -> set[str]:
-    """Every name that a node of the graph or of its branches reads."""
-    names: set[str] = set()
-    for node in graph.node:
-        names.update(node.input)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                names |= _names_used(attribute.g)
-    return names
 
 
 def _external(name: str, place: Location) -> onnx.TensorProto:

@@ -14,16 +14,17 @@ from lavise.teach.training import CONCEPTS_RECIPE
 from tests.tiny_cnn import INPUT_SIZE, LAYERS, SPEC
 
 
-def teach_tiny_bundle(pictures: Path, words: Path, out: Path) -> Path:
+def teach_tiny_bundle(pictures: Path, words: Path, out: Path, *, own_classes: bool = False) -> Path:
     """Writes a bundle with two layers, a linear head and a catalog.
 
     Args:
         pictures: From ``write_pictures``.
         words: From ``write_words``.
         out: The folder that it becomes.
+        own_classes: Whether the CNN's own classes are taught as well.
     """
     plan = Plan(
-        datasets=(f"folder:{pictures}",),
+        datasets=(f"folder:{pictures}", *([f"own-classes:{pictures}"] if own_classes else [])),
         layers=LAYERS,
         words=f"file:{words}",
         vocabulary="all",

@@ -6,13 +6,12 @@ serves all of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lavise.graph_terms import group_shape
+from lavise.graphs import Graphs, Seen
 from lavise.masking import mask_images
-from lavise.runtime import open_session, resolve_device, run_graph
 
 if TYPE_CHECKING:
     from lavise.bundle import Bundle
@@ -34,16 +33,9 @@ class Speaker:
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, top_k: int) -> None:
-        self._bundle = bundle
-        self._device = resolve_device(device)
-        self._cnn = open_session(bundle.path / "cnn.onnx", device=device)
-        self._sessions: dict[tuple[str, str], Any] = {}
-        n_words = bundle.manifest.vocabulary.size
-        k = min(top_k, n_words)
-        self._cuts = {
-            "k": np.array([k]),
-            "k_groups": np.array([min(k, group_shape(n_words)[0])]),
-        }
+        self._graphs = Graphs(bundle, device=device)
+        self._layers = [layer.name for layer in bundle.manifest.cnn.layers]
+        self._k = min(top_k, bundle.manifest.vocabulary.size)
 
     def look(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the CNN.
@@ -54,10 +46,13 @@ class Speaker:
         Returns:
             ``map_i`` (B, C, H, W), ``peak_i`` and ``mean_i`` (B, C) for the i-th layer.
         """
-        layers = range(len(self._bundle.manifest.cnn.layers))
-        names = [f"{kind}_{i}" for i in layers for kind in ("map", "peak", "mean")]
-        values = run_graph(self._cnn, {"images": images}, names, device=self._device)
-        return dict(zip(names, values, strict=True))
+        seen = self._graphs.see(images, self._layers)
+        kinds = {"map": seen.maps, "peak": seen.peak, "mean": seen.mean}
+        return {
+            f"{kind}_{i}": values[layer]
+            for i, layer in enumerate(self._layers)
+            for kind, values in kinds.items()
+        }
 
     def say(
         self,
@@ -79,16 +74,11 @@ class Speaker:
         Returns:
             (B, F, k) word ids, best first; -1 where a filter is inactive.
         """
-        key = (layer.name, method)
-        if key not in self._sessions:
-            file = self._bundle.file("words", layer.name, f"{method}.onnx")
-            self._sessions[key] = open_session(file, device=self._device)
-        inputs = {"feature_map": feature_map, "filters": filters, **self._cuts}
-        if method == "activation":
-            inputs["threshold"] = cut[filters]
-        names = ["word_ids", "inactive"]
-        ids, inactive = run_graph(self._sessions[key], inputs, names, device=self._device)
-        return np.where(inactive[:, :, None], -1, ids)
+        seen = Seen({layer.name: feature_map}, {}, {layer.name: feature_map.mean((2, 3))}, None)
+        threshold = cut[filters] if method == "activation" else None
+        members = range(len(filters))
+        said = self._graphs.say(layer.name, method, seen, members, filters, self._k, threshold)
+        return np.where(said.inactive[:, :, None], -1, said.ids)
 
     def say_masked(
         self,
@@ -113,7 +103,7 @@ class Speaker:
             (F, k) word ids, best first; -1 where a filter is inactive.
         """
         masked, kept = mask_images(image, maps[filters], cut[filters])
-        ids = np.full((filters.size, int(self._cuts["k"][0])), -1)
+        ids = np.full((filters.size, self._k), -1)
         if kept.size:
             again = self.look(masked(kept))[f"map_{position}"]
             ids[kept] = self.say(layer, "original", again, filters[kept][:, None], cut)[:, 0]

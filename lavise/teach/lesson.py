@@ -17,7 +17,7 @@ from lavise.teach.examples import Examples, Joined, RegionExamples
 from lavise.teach.feature_cache import digest_of
 from lavise.teach.features import LayerFeatures
 from lavise.teach.own_classes import SMOOTHING, TEMPERATURE, Head, draw_examples
-from lavise.teach.training import train_concepts, train_regression
+from lavise.teach.training import SHARPENING, train_concepts, train_regression
 from lavise.word_scores import WordScores
 from lavise.words import concept_vector
 
@@ -103,6 +103,8 @@ class Lesson:
             weights = train_concepts(
                 examples, self._E, self._names, own, seed=plan.seed, recipe=recipe, running=running
             )
+            if head is not None and not head.probed:
+                weights = replace(weights, logits_scale=TEMPERATURE / SHARPENING)
         else:
             weights = train_regression(
                 examples, self._E, self._names, seed=plan.seed, recipe=recipe, running=running
@@ -118,6 +120,7 @@ class Lesson:
             n_own=weights.n_own,
             n_hidden=weights.n_hidden,
             concepts=weights.concepts,
+            logits_scale=weights.logits_scale,
             loss=self.plan.taught_by.loss,
             seed=self.plan.seed,
             unseen=self.plan.unseen,

@@ -45,10 +45,12 @@ class Head:
     Attributes:
         W: (K, C).
         b: (K,).
+        probed: Whether it was fitted to what the CNN's classifier says, rather than being it.
     """
 
     W: np.ndarray
     b: np.ndarray
+    probed: bool = False
 
 
 def find_head(graph: Path, session: Any, position: int) -> Head | None:  # noqa: ANN401

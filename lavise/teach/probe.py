@@ -70,7 +70,7 @@ def probe_head(images: Rows, logits: Rows) -> tuple[Head, float]:
         covariance + ridge * np.eye(channels), vl / n - np.outer(mean_v, mean_l)
     )  # (C, K)
     b = mean_l - mean_v @ W
-    head = Head(W.T.astype(np.float32), b.astype(np.float32))
+    head = Head(W.T.astype(np.float32), b.astype(np.float32), probed=True)
     return head, _agreement(head, images, logits)
 
 

@@ -13,6 +13,7 @@ import torch
 from lavise import bundle as bundles
 from lavise.cnn_graph import export_cnn
 from lavise.graph_terms import GRAPH_METHODS
+from lavise.head_graph import set_head_apart
 from lavise.manifest import LayerEntry, Manifest, VocabularyEntry
 from lavise.profile_graph import build_profile_graph
 from lavise.progress import Track, silent
@@ -120,6 +121,7 @@ def teach(
             ranks.wait()  # the others may still read features
             if ranks.leads:
                 shutil.rmtree(folder / _FEATURES, ignore_errors=True)
+                _set_head_apart(folder, heads, learned)
                 _write(folder, plan, entry, subject, learned)
         if ranks.leads:
             for mark in marks:  # the bundle is there: nothing is left to go on with
@@ -208,6 +210,18 @@ def _checkpoint(cache: Path | None, key: dict[str, Any], lesson: Lesson) -> Chec
     return Checkpoint(cache / f"training-{lesson.digest(key)}.pt")
 
 
+def _set_head_apart(
+    folder: Path,
+    heads: Sequence[tuple[Head | None, dict[str, float]]],
+    learned: Sequence[tuple[MapperWeights, MapperEntry]],
+) -> None:
+    """Splits cnn.onnx where a mapper holds the CNN's classifier."""
+    for (head, _), (weights, _) in zip(heads, learned, strict=True):
+        if head is not None and weights.logits_scale is not None:
+            set_head_apart(folder, head.W, head.b)
+            return
+
+
 def _write(
     folder: Path,
     plan: Plan,
@@ -215,7 +229,7 @@ def _write(
     subject: Subject,
     learned: Sequence[tuple[MapperWeights, MapperEntry]],
 ) -> None:
-    """Writes all of a bundle but cnn.onnx, which is there."""
+    """Writes all of a bundle but the CNN's own graphs, which are there."""
     vocabulary = subject.vocabulary
     places = write_tensors(
         folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary.vectors)}
@@ -265,9 +279,12 @@ def write_graphs(
     """
     named = named_words(mapper.E, vocabulary)
     for method in GRAPH_METHODS:
-        graph = build_words_graph(mapper, named, len(vocabulary), shape, method, weights)
-        file = folder / bundles.layer_file("words", layer, f"{method}.onnx")
-        file.write_bytes(graph.SerializeToString())
+        for many, suffix in ((False, f"{method}.onnx"), (True, f"{method}.many.onnx")):
+            graph = build_words_graph(
+                mapper, named, len(vocabulary), shape, method, weights, many=many
+            )
+            file = folder / bundles.layer_file("words", layer, suffix)
+            file.write_bytes(graph.SerializeToString())
     graph = build_profile_graph(mapper, len(vocabulary), shape, weights)
     (folder / bundles.layer_file("profile", layer, "onnx")).write_bytes(graph.SerializeToString())
 

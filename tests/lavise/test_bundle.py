@@ -15,7 +15,7 @@ from lavise.bundle import MANIFEST, layer_file, open_bundle, write_manifest, wri
 from lavise.errors import BundleError, EnvironmentProblem, LaviseError
 from lavise.explainer import Explainer
 from lavise.graph_terms import GRAPH_METHODS
-from lavise.manifest import Manifest
+from lavise.manifest import SCHEMA_VERSION, Manifest
 from lavise.tensors import write_tensors
 from tests.full_disk import no_file_over
 from tests.tiny_cnn import LAYERS
@@ -53,6 +53,7 @@ def test_what_was_written_is_what_opens(tiny_bundle: Path) -> None:
         assert bundle.file("mapper", layer, "safetensors").is_file()
         for method in GRAPH_METHODS:
             assert bundle.file("words", layer, f"{method}.onnx").is_file()
+            assert bundle.file("words", layer, f"{method}.many.onnx").is_file()
     assert not [file for file in tiny_bundle.iterdir() if b"cpickle" in file.read_bytes().lower()]
 
 
@@ -124,7 +125,9 @@ def test_another_schema_is_refused(version: object, copy: Path) -> None:
     text = json.loads((copy / MANIFEST).read_text())
     text["schema_version"] = version
     (copy / MANIFEST).write_text(json.dumps(text))
-    with pytest.raises(BundleError, match=f"schema version {version}; this LaViSE reads 2"):
+    with pytest.raises(
+        BundleError, match=f"schema version {version}; this LaViSE reads {SCHEMA_VERSION}"
+    ):
         open_bundle(copy)
 
 

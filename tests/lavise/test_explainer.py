@@ -10,7 +10,8 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from lavise import explainer as module
+from lavise import explainer as explaining
+from lavise import graphs
 from lavise.bundle import open_bundle, write_manifest
 from lavise.catalog import load_mapper, vocabulary_vectors
 from lavise.errors import EnvironmentProblem, ImageError, RequestError
@@ -179,7 +180,8 @@ def test_few_or_many_filters_give_the_same(
 ) -> None:
     options = [ExplainOptions(layer="body", most_active=n) for n in (1, 3, 5, 12)]
     expected = explainer.explain(images[:4], options)
-    monkeypatch.setattr(module, "FACTORISE_FROM", factorise_from)
+    for module in (explaining, graphs):
+        monkeypatch.setattr(module, "FACTORISE_FROM", factorise_from)
     for one, other in zip(explainer.explain(images[:4], options), expected, strict=True):
         same(one, other)
 
@@ -195,7 +197,7 @@ def test_scores_that_do_not_fit_are_computed_in_parts(
 ) -> None:
     options = ExplainOptions(layer="body", all_filters=True, method=method)
     expected = explainer.explain(images[:3], options)
-    monkeypatch.setattr(module, "_MAX_SCORES", limit)
+    monkeypatch.setattr(graphs, "_MAX_SCORES", limit)
     for one, other in zip(explainer.explain(images[:3], options), expected, strict=True):
         same(one, other)
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lavise.graph_terms import FACTORISE_FROM, GRAPH_METHODS, group_shape
+from lavise.graph_terms import GRAPH_METHODS, group_shape
 from lavise.mapper import MapperWeights
 from lavise.runtime import open_session
 from lavise.teach.teaching import mapper_arrays
@@ -51,13 +52,15 @@ def session_of(
     vocabulary: np.ndarray,
     shape: tuple[int, int, int],
     method: str,
+    *,
+    many: bool = False,
 ) -> Any:
     places = write_tensors(folder / "mapper.safetensors", mapper_arrays(mapper))
     places |= write_tensors(
         folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary)}
     )
     named = named_words(mapper.E, vocabulary)
-    graph = build_words_graph(mapper, named, len(vocabulary), shape, method, places)
+    graph = build_words_graph(mapper, named, len(vocabulary), shape, method, places, many=many)
     file = folder / "words.onnx"
     file.write_bytes(graph.SerializeToString())
     return open_session(file, device="cpu", threads=1)
@@ -79,8 +82,10 @@ def run(
     }
     if threshold is not None:
         fed["threshold"] = threshold
-    ids, found, inactive = session.run(["word_ids", "scores", "inactive"], fed)
-    return ids, found, inactive
+    if "mean" in {one.name for one in session.get_inputs()}:
+        fed["mean"] = maps.mean((2, 3))[:, None]
+    ids, found, weight = session.run(["word_ids", "scores", "weight"], fed)
+    return ids, found, weight[:, :, 0] == 0
 
 
 def check_words(
@@ -109,10 +114,12 @@ def test_graph_agrees_with_the_equations(
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
     shape = (size("C", 1, 7), size("H", 1, 4), size("W", 1, 4))
     B, V, D = size("B", 1, 3), size("V", 1, 40), size("D", 1, 6)
-    F = data.draw(st.sampled_from([1, 2, 5, FACTORISE_FROM - 1, FACTORISE_FROM]), "F")
+    F = size("F", 1, 9)
     k = size("k", 1, V)
     flavour = data.draw(st.sampled_from(FLAVOURS), "maps")
     mapper = random_mapper(rng, shape[0], D, kind)
+    if mapper.n_own and data.draw(st.booleans(), "holds the classifier"):
+        mapper = replace(mapper, logits_scale=1.4)
     vocabulary = draw_words(rng, mapper, V, D)
     maps = draw_maps(rng, (B, *shape), flavour)
     filters = rng.integers(0, shape[0], (B, F))
@@ -121,7 +128,8 @@ def test_graph_agrees_with_the_equations(
         threshold = rng.normal(size=(B, F)).astype(np.float32)
     folder = tmp_path_factory.mktemp("graph")
 
-    session = session_of(folder, mapper, vocabulary, shape, method)
+    many = data.draw(st.booleans(), "many")
+    session = session_of(folder, mapper, vocabulary, shape, method, many=many)
     ids, found, inactive = run(session, maps, filters, k, V, threshold)
 
     known: dict[tuple[int, int, float], tuple[np.ndarray, float] | None] = {}
@@ -136,26 +144,52 @@ def test_graph_agrees_with_the_equations(
                 check_words(ids[b, row], found[b, row], *expected, k)
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("method", GRAPH_METHODS)
+@pytest.mark.parametrize("kind", ["own", "both"])
+def test_logits_are_the_classifiers(kind: str, method: str, tmp_path: Path, *, many: bool) -> None:
+    """W_own·mean + b_own, scaled back; the paper's own formula changes the map, and has none."""
+    rng = np.random.default_rng(1)
+    mapper = replace(random_mapper(rng, 6, 4, kind), logits_scale=1.4)
+    vocabulary = draw_words(rng, mapper, 9, 4)
+    maps = draw_maps(rng, (3, 6, 2, 3), "saturated")
+    session = session_of(tmp_path, mapper, vocabulary, (6, 2, 3), method, many=many)
+    fed: dict[str, np.ndarray] = {
+        "feature_map": maps,
+        "filters": np.zeros((3, 1), dtype=np.int64),
+        "k": np.array([1]),
+        "k_groups": np.array([1]),
+        "threshold": np.ones((3, 1), dtype=np.float32),
+        "mean": maps.mean((2, 3))[:, None],
+    }
+    taken = {one.name for one in session.get_inputs()}
+    if method == "attention-paper":
+        assert "logits" not in {one.name for one in session.get_outputs()}
+        return
+    [logits] = session.run(["logits"], {name: fed[name] for name in taken})
+    mean = maps.astype(np.float64).mean((2, 3))
+    own = slice(0, mapper.n_own)
+    expected = 1.4 * (mean @ mapper.W_first[:, own] + mapper.b_first[own])
+    np.testing.assert_allclose(logits[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", GRAPH_METHODS)
 def test_both_forms_of_attention_agree(method: str, tmp_path: Path) -> None:
-    """The same filters, once few and once many."""
     rng = np.random.default_rng(0)
     mapper = random_mapper(rng, 40, 8, "both")
     vocabulary = unit_rows(rng.normal(size=(60, 8))).astype(np.float32)
     maps = draw_maps(rng, (2, 40, 7, 7), "saturated")
-    session = session_of(tmp_path, mapper, vocabulary, (40, 7, 7), method)
     filters = np.stack([rng.permutation(40) for _ in range(2)])
-    many = np.concatenate([filters] * 3, axis=1)
-    T = np.full(many.shape, 2.0, dtype=np.float32) if method == "activation" else None
-
-    _, few_scores, few_inactive = run(
-        session, maps, filters, 9, 60, None if T is None else T[:, :40]
+    T = np.full(filters.shape, 2.0, dtype=np.float32) if method == "activation" else None
+    few, many = (
+        run(
+            session_of(tmp_path, mapper, vocabulary, (40, 7, 7), method, many=many),
+            *(maps, filters, 9, 60, T),
+        )
+        for many in (False, True)
     )
-    _, many_scores, many_inactive = run(session, maps, many, 9, 60, T)
-
-    for start in (0, 40, 80):
-        np.testing.assert_allclose(many_scores[:, start : start + 40], few_scores, atol=1e-5)
-        np.testing.assert_array_equal(many_inactive[:, start : start + 40], few_inactive)
+    np.testing.assert_allclose(many[1], few[1], atol=1e-5)
+    np.testing.assert_array_equal(many[2], few[2])
 
 
 @given(n_words=st.integers(1, 500_000))

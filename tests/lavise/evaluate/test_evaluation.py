@@ -40,7 +40,7 @@ def row_of(layer: Layer, method: str, categories: str = "all") -> Recall:
 def looked(tiny_bundle: Path) -> dict[str, list[tuple[int, int, dict[str, bool], float]]]:
     """By layer: image, filter, and whether each of the image's categories is a right answer."""
     explainer = Explainer.open(tiny_bundle, device="cpu", threads=1)
-    session = explainer._cnn
+    session = explainer._graphs._cnn
     pairs = defaultdict(list)
     for i in range(IMAGES):
         image = DATASET.fetch(i, explainer.input_size)
@@ -104,7 +104,7 @@ def test_network_dissection_on_the_same_pairs(
     active, annotated = defaultdict(list), defaultdict(list)
     for i in range(IMAGES):
         image = DATASET.fetch(i, explainer.input_size)
-        [maps] = explainer._cnn.run([f"map_{LAYERS.index(name)}"], {"images": image.pixels[None]})
+        [maps] = explainer._graphs._cnn.run([f"map_{LAYERS.index(name)}"], {"images": image.pixels[None]})
         for f in range(CHANNELS[name]):
             large = oracles.enlarged(maps[0, f], explainer.input_size)
             active[f].append(large > catalog.threshold[f])
@@ -158,7 +158,7 @@ def test_single_filters_by_hand(found: Evaluation, tiny_bundle: Path) -> None:
     assert catalog is not None
     peaks = np.stack(
         [
-            explainer._cnn.run(["peak_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0]
+            explainer._graphs._cnn.run(["peak_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0]
             for i in range(IMAGES)
         ]
     )
@@ -216,7 +216,7 @@ def test_thresholds_of_the_dataset_itself(
     cells = np.concatenate(
         [
             Explainer(bare, device="cpu")
-            ._cnn.run(["map_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0, 0]
+            ._graphs._cnn.run(["map_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0, 0]
             .ravel()
             for i in range(IMAGES)
         ]
@@ -229,7 +229,7 @@ def test_thresholds_of_the_dataset_itself(
 def test_a_saturating_layer_ranks_by_mean(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(with_ceiling(tiny_bundle, tmp_path / "low", "body", 0.4))
     found = evaluate(bundle, DATASET, EvaluationOptions(), device="cpu")
-    means = Explainer(bundle, device="cpu")._cnn.run(
+    means = Explainer(bundle, device="cpu")._graphs._cnn.run(
         ["mean_1"], {"images": np.stack([DATASET.fetch(i, 32).pixels for i in range(IMAGES)])}
     )[0]
     one = layer_of(found, "body").per_filter[0]
