@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo serve test lint format bench bench-quality reliability chart security fuzz images proto clean
+.PHONY: help demo serve test lint format bench bench-quality reliability monitoring dashboards chart security fuzz images proto clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,12 @@ bench-quality: $(VENV)/.dev ## Measure how good the words are; ONLY=name runs on
 
 reliability: $(VENV)/.dev ## Load and faults for ten minutes, into docs/reliability.md; ARGS="--minutes 2"
 	$(BIN)/python reliability/run.py $(ARGS)
+
+monitoring: $(VENV)/.dev ## Check rules and dashboards against real servers and a real Prometheus
+	$(BIN)/python -m scripts.check_monitoring
+
+dashboards: $(VENV)/.dev ## Make Grafana's dashboards again
+	$(BIN)/python -m scripts.make_dashboards
 
 chart: $(VENV)/.dev ## Check the Helm chart and KServe's manifests
 	$(BIN)/python -m scripts.check_chart
