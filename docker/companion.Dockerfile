@@ -44,6 +44,6 @@ ENV PATH=/opt/lavise/bin:$PATH \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 50051 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 \
     CMD ["python", "-I", "-m", "lavise_service.probe", "companion"]
 ENTRYPOINT ["python", "-I", "-m", "lavise_service.companion"]

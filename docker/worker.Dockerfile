@@ -53,7 +53,7 @@ USER 10001:10001
 WORKDIR /tmp
 EXPOSE 7070 8082
 # TorchServe's own /ping is well without any worker.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 \
     CMD ["python", "-I", "-m", "lavise_service.probe", "worker"]
 # Python becomes Java: signals reach TorchServe itself.
 ENTRYPOINT ["python", "-I", "-m", "lavise_service.worker"]
