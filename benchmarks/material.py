@@ -12,6 +12,7 @@ from benchmarks.harness import BUILD, ROOT
 from lavise import bundle as bundles
 from lavise.catalog import load_mapper
 from lavise.cnn import load_cnn
+from lavise.cnn_graph import export_cnn
 from lavise.demo.scenes import Scenes
 from lavise.errors import BundleError
 from lavise.manifest import VocabularyEntry
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _DEMO: Final = ROOT / "model_store" / "demo"
 _OWN: Final = BUILD / "bench-bundle"
 _ALL_WORDS: Final = BUILD / "bench-bundle-all-words"
+_WHOLE_CNN: Final = BUILD / "bench-cnn.onnx"
 _JPEGS: Final = BUILD / "bench-jpegs"
 _WIDTH, _HEIGHT, _QUALITY = 640, 480, 90
 _OWN_SCENES: Final = 1500
@@ -85,6 +87,19 @@ def all_words_bundle() -> bundles.Bundle:
             write_graphs(folder, layer.name, mapper, words.vectors, shape, where)
         bundles.write_manifest(folder, manifest)
     return bundles.open_bundle(_ALL_WORDS)
+
+
+@cache
+def whole_cnn() -> Path:
+    """The bundle's CNN with its classifier, which a bundle may keep apart.
+
+    Returns:
+        An ONNX file with the outputs of cnn.onnx, and logits.
+    """
+    cnn = bundle().manifest.cnn
+    _WHOLE_CNN.parent.mkdir(parents=True, exist_ok=True)
+    export_cnn(load_cnn(cnn.spec), [layer.name for layer in cnn.layers], _WHOLE_CNN)
+    return _WHOLE_CNN
 
 
 def photograph() -> bytes:
