@@ -1,6 +1,7 @@
 """What every gRPC call passes through: tokens, names, numbers, limits, errors."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -166,6 +167,28 @@ def test_calls_are_counted_by_names_that_exist(companion: Running) -> None:
         assert f'{name}{{code="{code}",{explain}}}' in metrics
     assert f"lavise_companion_request_seconds_count{{{explain}}}" in metrics
     assert "MadeUp" not in metrics
+
+
+def test_who_is_turned_away_is_counted_at_both_doors(torchserve: FalseTorchServe) -> None:
+    limits = {"max_request_bytes": 2**20, "max_image_bytes": 2**19}
+    bearer = {"authorization": f"Bearer {GOOD}"}
+    with running_companion(torchserve.target, tokens=f"ann={GOOD}", **limits) as running:
+        with pytest.raises(grpc.RpcError):
+            running.explainer.Explain(REQUEST)
+
+        def explain(size: int, headers: dict[str, str]) -> int:
+            kind = {"content-type": "image/png"}
+            sent = running.http.post("/v1/explain", content=bytes(size), headers=headers | kind)
+            return sent.status_code
+
+        assert explain(10, {}) == 401
+        assert explain(2**21, bearer) == 413  # the body, before it is read
+        assert explain(2**19 + 1, bearer) == 413  # the image
+        assert explain(0, bearer) == 400  # wrong, but not turned away
+        metrics = running.http.get("/metrics", headers=bearer).text
+    found = dict(re.findall(r'lavise_companion_refusals_total{reason="(\w+)"} (\S+)', metrics))
+    counts = {reason: float(count) for reason, count in found.items() if float(count)}
+    assert counts == {"unauthenticated": 2, "size": 2}
 
 
 def test_more_than_the_limit_hear_when_to_come_again() -> None:
