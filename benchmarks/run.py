@@ -3,7 +3,7 @@
     python benchmarks/run.py                    every row
     python benchmarks/run.py --only NAME        one; the others in the file stay
     python benchmarks/run.py --quality          how good the words are: build/bench-quality.json
-    python benchmarks/run.py --docs             no run: the file's table goes into the docs
+    python benchmarks/run.py --docs             no run: both files' tables go into the docs
 
 A module of rows lists them as ``ROWS``: name to a function that measures and returns them.
 """
@@ -52,7 +52,6 @@ REPORT: Final = BUILD / "bench.json"
 QUALITY: Final[dict[str, Bench]] = word_quality.ROWS | word_sources.ROWS
 QUALITY_REPORT: Final = BUILD / "bench-quality.json"
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
-_BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,12 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--quality", action="store_true", help="the rows of bench-quality.json")
     parser.add_argument(
-        "--docs", action="store_true", help="put the table of build/bench.json into the docs"
+        "--docs", action="store_true", help="put the tables of what was measured into the docs"
     )
     asked = parser.parse_args(arguments)
     if asked.docs:
         text = DOCUMENT.read_text(encoding="utf-8")
-        DOCUMENT.write_text(with_table(text, *read_report(REPORT)), encoding="utf-8")
+        for place, file in (("table", REPORT), ("quality", QUALITY_REPORT)):
+            if file.is_file():
+                text = with_table(text, *read_report(file), place=place)
+        DOCUMENT.write_text(text, encoding="utf-8")
         return
     console = Console(width=max(Console().width, 140))
     found = machine()
@@ -109,19 +111,23 @@ def machine_line(found: Mapping[str, Any]) -> str:
     )
 
 
-def with_table(text: str, rows: Sequence[Row], machine_found: Mapping[str, Any]) -> str:
+def with_table(
+    text: str, rows: Sequence[Row], machine_found: Mapping[str, Any], *, place: str = "table"
+) -> str:
     """Puts the rows between the marks of a Markdown document.
 
     Args:
         text: The document, with both marks in it.
         rows: From read_report().
         machine_found: Likewise.
+        place: What the marks are called.
 
     Returns:
         The document with the new table.
     """
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
+    begin, end = f"<!-- {place}: begin -->", f"<!-- {place}: end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
     lines = [f"Measured on: {machine_line(machine_found)}.", ""]
     lines += [
         "| row | value | bar | least to greatest round | | against |",
@@ -132,7 +138,7 @@ def with_table(text: str, rows: Sequence[Row], machine_found: Mapping[str, Any])
         mark = "reached" if row.ok else "**missed**"
         lines.append(f"| {row.name} | {value} | {bar} | {spread} | {mark} | {row.baseline} |")
     table = "\n".join(lines)
-    return f"{before}{_BEGIN}\n\n{table}\n\n{_END}{after}"
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 if __name__ == "__main__":
