@@ -26,8 +26,7 @@ def main(out: Path) -> None:
     bundle = out / "tiny-bundle"
     with tempfile.TemporaryDirectory() as made:
         pictures = write_pictures(Path(made) / "pictures")
-        if not bundle.is_dir():
-            teach_tiny_bundle(pictures, write_words(Path(made) / "words.txt"), bundle)
+        teach_tiny_bundle(pictures, write_words(Path(made) / "words.txt"), bundle)
         target = BundleTarget(bundle, Path(made))
         _write(out / "bundle" / "seeds", seeds.bundles(target, bundle))
     _write(out / "image" / "seeds", seeds.images())
