@@ -44,8 +44,9 @@ EXPLAINED: Final = {
     "lavise_gpu_memory_used_bytes": "only where a worker has a GPU",
     "lavise_gpu_memory_total_bytes": "only where a worker has a GPU",
     "lavise_gpu_utilization_ratio": "only where a worker has a GPU",
+    "lavise_companion_certificate_expiry_timestamp_seconds": "only with certificates",
 }
-"""Metrics that a machine without a GPU does not show."""
+"""Metrics that are not shown here."""
 
 
 def main() -> None:

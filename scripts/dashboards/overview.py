@@ -187,5 +187,15 @@ def overview() -> Dashboard:
             unit="percentunit",
             most=1,
         ),
+        lines(
+            "Certificates",
+            "How long those are still valid that the companion shows: to callers, to TorchServe. "
+            "Nothing: it speaks in clear.",
+            (
+                f"lavise_companion_certificate_expiry_timestamp_seconds{{{IN}}} - time()",
+                "{{instance}} {{certificate}}",
+            ),
+            unit="s",
+        ),
     )
     return made

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Self
 
 from lavise_service.companion.caller_limits import CallerLimits
+from lavise_service.companion.certificates import expiry
 from lavise_service.companion.comparisons import Comparisons
 from lavise_service.companion.health import Readiness
 from lavise_service.companion.image_sets import ImageSets
@@ -103,6 +104,10 @@ class Companion:
     def __post_init__(self) -> None:
         for name, slots in (("explains", self.explains), ("uploads", self.uploads)):
             self.metrics.watch_slots(name, slots.limit, partial(getattr, slots, "taken"))
+        certificates = {"server": self.settings.tls_cert, "client": self.settings.torchserve_cert}
+        for name, file in certificates.items():
+            if file is not None:
+                self.metrics.watch_certificate(name, partial(expiry, file))
 
     async def close(self) -> None:
         """Lets go of what the parts hold."""

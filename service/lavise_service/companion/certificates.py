@@ -1,6 +1,8 @@
-"""Whom a client's certificate names."""
+"""Whom a client's certificate names, and when the companion's own ends."""
 
+import math
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -37,3 +39,15 @@ def subject(certificate: bytes) -> str:
     except x509.ExtensionNotFound:
         return f"sha256:{read.fingerprint(SHA256()).hex()}"
     return ",".join(str(name.value) for name in names)
+
+
+def expiry(file: Path) -> float:
+    """When the first certificate of a PEM file ends.
+
+    Returns:
+        Seconds since 1970; NaN while the file cannot be read.
+    """
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+    except (OSError, ValueError):
+        return math.nan

@@ -70,6 +70,13 @@ class Metrics:
             ("door",),
             registry=registry,
         )
+        self._certificates = Gauge(
+            "lavise_companion_certificate_expiry_timestamp_seconds",
+            "When a certificate ends that the companion shows: to its callers (server), or to "
+            "TorchServe (client).",
+            ("certificate",),
+            registry=registry,
+        )
         self._slots_in_use = Gauge(
             "lavise_companion_slots_in_use",
             "Explain calls, uploads of image sets, and unfinished comparisons that are worked on.",
@@ -152,6 +159,10 @@ class Metrics:
         """Shows how many slots of a kind there are, and are taken."""
         self._slots_limit.labels(name).set(limit)
         self._slots_in_use.labels(name).set_function(taken)
+
+    def watch_certificate(self, name: str, expiry: Callable[[], float]) -> None:
+        """Shows when a certificate ends, asked at each scrape."""
+        self._certificates.labels(name).set_function(expiry)
 
     def refused(self, error: Exception) -> None:
         """Counts an error that turns its call away; other errors are not counted."""

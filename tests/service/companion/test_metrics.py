@@ -1,11 +1,16 @@
 """What Prometheus sees of who is turned away, and of the store."""
 
+import math
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trustme
 
 from lavise.errors import EnvironmentProblem, InputError
+from lavise_service.companion.certificates import expiry
 from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.objects import open_objects
 from lavise_service.companion.problems import (
@@ -58,6 +63,20 @@ def test_who_is_turned_away_is_counted_by_reason(
     metrics.refused(error)
     counts = {each: value("refusals_total", reason=each) for each in REFUSALS}
     assert counts == {each: float(each == reason) for each in REFUSALS}
+
+
+def test_the_end_of_a_certificate_is_shown(tmp_path: Path, metrics: Metrics, value: Value) -> None:
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=40)
+    file = tmp_path / "server.pem"
+    for pem in trustme.CA().issue_cert("lavise", not_after=ends).cert_chain_pems:
+        file.write_bytes(pem.bytes())
+    metrics.watch_certificate("server", partial(expiry, file))
+    name = "certificate_expiry_timestamp_seconds"
+    assert value(name, certificate="server") == ends.timestamp()
+    file.write_bytes(b"-----BEGIN")  # being replaced: the scrape must not fail
+    assert math.isnan(value(name, certificate="server") or 0)
+    file.unlink()
+    assert math.isnan(value(name, certificate="server") or 0)
 
 
 def test_operations_of_the_store_are_timed_and_weighed(
