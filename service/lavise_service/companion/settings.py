@@ -195,7 +195,11 @@ class Settings(BaseSettings):
         30, gt=0, le=3600, description="Seconds that an upload may stand still."
     )
     max_concurrent_explains: int = Field(
-        64, ge=1, le=10_000, description="Explain calls in flight; more are refused for a moment."
+        32,
+        ge=1,
+        le=10_000,
+        description="Explain calls and report pages in flight; more are refused for a moment. What "
+        "waits is worked off before latency is normal again: more only for more workers.",
     )
     max_concurrent_uploads: int = Field(
         4,

@@ -214,6 +214,7 @@ def test_more_than_the_limit_hear_when_to_come_again() -> None:
         assert status.code == code_pb2.RESOURCE_EXHAUSTED
         assert detail(status, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() == 1000
         assert companion.http.post("/v1/explain", content=IMAGE).status_code == 429
+        assert companion.http.get("/v1/comparisons/a/report.html").status_code == 429
         done.set()
         assert [each.result().bundle_digest for each in first] == ["d", "d"]
         # Those who were cancelled give their places back as well.

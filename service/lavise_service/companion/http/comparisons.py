@@ -65,8 +65,9 @@ def comparison_routes(companion: Companion) -> APIRouter:
         responses=answers("", 400, 404, 409, media_type="text/html"),
     )
     async def page(comparison_id: str) -> Response:
-        found = await comparisons.get(f"comparisons/{comparison_id}")
-        text = await report_page(found, companion.store, companion.upstream)
+        with companion.explains.one():  # its heat maps are explanations
+            found = await comparisons.get(f"comparisons/{comparison_id}")
+            text = await report_page(found, companion.store, companion.upstream)
         return Response(text, media_type="text/html", headers=_PAGE_HEADERS)
 
     @routes.delete(
