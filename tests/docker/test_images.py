@@ -113,6 +113,21 @@ def test_the_build_sees_what_it_needs_and_no_more() -> None:
     assert "*" in patterns
 
 
+def test_torchserve_is_content_with_what_stands_in_for_torch() -> None:
+    """The worker's program in TorchServe, and the answer that it encodes, with no torch at hand."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import ts.model_service_worker, torch
+from ts.protocol.otf_message_handler import create_predict_response
+assert torch.__file__.startswith(sys.argv[1])
+assert b"words" in create_predict_response([b"words"], {0: "id"}, "OK", 200)
+"""
+    command = [sys.executable, "-I", "-c", code, str(DOCKER / "worker")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_images_of_compose_are_ours_or_pinned(services: dict[str, dict[str, Any]]) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name, service in services.items():
