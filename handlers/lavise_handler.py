@@ -43,8 +43,8 @@ from lavise_metrics import Metrics
 from lavise_open_inference import Infer, read_infer
 from lavise_request import Ask, Lookup, read_request
 
-_IMAGES_AT_ONCE = 64
-"""Images per pass of the CNN: bounds the memory of a batch of large requests."""
+_IMAGES_AT_ONCE = 16
+"""Images of several requests per pass of the CNN: bounds memory, and how long small ones wait."""
 _PROFILES_AT_ONCE = 16
 """Images whose every cell is mapped at once: each takes some megabytes."""
 _BYTES_PER_WORD = len('{"word":"a","score":0.5},')

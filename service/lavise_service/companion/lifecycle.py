@@ -16,6 +16,7 @@ from typing import Any
 from lavise.errors import EnvironmentProblem
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.grpc_server import grpc_door
+from lavise_service.companion.heap import bound_heap
 from lavise_service.companion.housekeeping import keep_house
 from lavise_service.companion.http.app import http_app
 from lavise_service.companion.http_server import http_server, listen
@@ -105,6 +106,7 @@ def run(settings: Settings, *, when_open: Callable[[Doors], None] = lambda _: No
         LaviseError: As ``serve`` does.
     """
     configure_logging()
+    bound_heap()
 
     async def until_signal() -> None:
         stop = asyncio.Event()
