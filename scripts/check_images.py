@@ -116,7 +116,7 @@ def check_confinement(checks: Checks, container: Container, *, limited: bool) ->
     if limited:
         limit, peak = (number >> 20 for number in found["memory"])
         checks.add(part, "memory limit in MiB", ok=limit == MEMORY_MIB[part], value=limit)
-        checks.add(part, "most memory taken in MiB", ok=peak < limit, value=peak)
+        checks.add(part, "most memory taken so far in MiB", ok=peak < limit, value=peak)
 
 
 def check_answers(checks: Checks, containers: dict[str, Container], pictures: Path) -> None:
@@ -237,9 +237,9 @@ def main() -> None:
                 )
             check_answers(checks, containers, pictures)
             check_health(checks, containers)
-            check_stops(checks, containers, pictures / "tomato" / "00.png")
             for container in containers.values():
                 check_confinement(checks, container, limited=limited)
+            check_stops(checks, containers, pictures / "tomato" / "00.png")
     if options.cuda:
         check_cuda(checks, from_base)
     OUT.mkdir(parents=True, exist_ok=True)
