@@ -234,6 +234,8 @@ def test_behind_tls_nothing_of_torchserve_is_open() -> None:
     mounted = {Path(one) for one in (beside["command"][-1], beside["args"][0])}
     for path in mounted:
         assert scripts[path.name] == (CHART / "files" / path.name).read_text(encoding="utf-8")
+    key = Path(environment(worker)["LAVISE_BUNDLE_KEY"])
+    assert str(key.parent) in {one["mountPath"] for one in worker["volumeMounts"]}
     config = scripts["worker_tls.cfg"]
     assert set(re.findall(r"LAVISE_TLS\w*", config)) == set(variables)
     monitor = of_kind("mtls", "ServiceMonitor")["worker"]["spec"]["endpoints"][0]

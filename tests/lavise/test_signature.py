@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from lavise.bundle import MANIFEST, open_bundle
 from lavise.catalog import make_catalog
-from lavise.errors import BundleError, LaviseError, SpecError
+from lavise.errors import BundleError, EnvironmentProblem, LaviseError, SpecError
 from lavise.image_set import folder_images
 from lavise.signature import SIGNATURE, VARIABLE
-from lavise_service.archive import write_archive
+from lavise_service.archive import WorkerConfig, write_archive
+from lavise_service.torchserve import TorchServe
 from tests.command_line import lavise, refused
 from tests.forgery import sealed
 from tests.tiny_cnn import INPUT_SIZE
@@ -143,6 +144,17 @@ def test_an_archive_carries_the_signature(signed: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "unpacked")
     assert open_bundle(tmp_path / "unpacked" / "bundle").verified
+
+
+@pytest.mark.server
+def test_a_worker_serves_no_unsigned_bundle(
+    tiny_bundle: Path, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_archive(tiny_bundle, tmp_path / "store", config=WorkerConfig(threads=1))
+    monkeypatch.setenv(VARIABLE, str(keys.public))
+    with pytest.raises(EnvironmentProblem) as caught:
+        TorchServe(tmp_path / "store").start()
+    assert "is not signed" in caught.value.message
 
 
 def test_openssl_makes_the_same(signed: Path, keys: Keys, tmp_path: Path) -> None:

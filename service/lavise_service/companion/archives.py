@@ -97,6 +97,7 @@ async def receive_archive(
                     f"no room for the archive in {tempfile.gettempdir()}: {problem.strerror}",
                     field="archive",
                     retry_after_s=60,
+                    limit="store",
                 ) from problem
         file.seek(0)
         with io.BufferedReader(file) as whole:
