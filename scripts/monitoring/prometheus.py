@@ -33,10 +33,10 @@ class Prometheus:
         Raises:
             RuntimeError: It is an error.
         """
-        answer = self._http.get(path, params=parameters).json()
-        if answer["status"] != "success":
-            raise RuntimeError(f"{path} {parameters}: {answer['error']}")
-        return answer["data"]
+        response = self._http.get(path, params=parameters)
+        if not response.is_success:  # while it starts, it is in plain text
+            raise RuntimeError(f"{path} {parameters}: {response.text}")
+        return response.json()["data"]
 
     def course(self, query: str, start: float) -> list[list[float]]:
         """The values of each series of a query, second by second from a time until now."""
@@ -52,7 +52,7 @@ class Prometheus:
         """Whether every target was scraped."""
         try:
             targets = self.ask("targets")["activeTargets"]
-        except httpx.TransportError:
+        except (httpx.TransportError, RuntimeError):
             return False
         return bool(targets) and all(target["health"] == "up" for target in targets)
 
