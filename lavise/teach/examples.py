@@ -40,6 +40,10 @@ class Examples:
         """How many examples."""
         return len(self.x)
 
+    def counts(self, n_concepts: int) -> np.ndarray:
+        """(n_concepts,) examples of each concept."""
+        return np.bincount(self.concept, minlength=n_concepts)
+
     def read(self, start: int, stop: int) -> Examples:
         """The examples among some rows."""
         return Examples(self.x[start:stop], self.concept[start:stop])
@@ -60,6 +64,10 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """How many of the rows are examples."""
+        ...
+
+    def counts(self, n_concepts: int) -> np.ndarray:
+        """(n_concepts,) examples of each concept."""
         ...
 
     def read(self, start: int, stop: int) -> Examples:
@@ -84,6 +92,10 @@ class RegionExamples:
     def __len__(self) -> int:
         return self._n
 
+    def counts(self, n_concepts: int) -> np.ndarray:
+        """(n_concepts,) examples of each concept."""
+        return np.bincount(self._concept[self._concept >= 0], minlength=n_concepts)
+
     def read(self, start: int, stop: int) -> Examples:
         """The examples among some rows, in order."""
         concept = self._concept[start:stop]
@@ -107,6 +119,11 @@ class Joined:
 
     def __len__(self) -> int:
         return sum(map(len, self._sources))
+
+    def counts(self, n_concepts: int) -> np.ndarray:
+        """(n_concepts,) examples of each concept, over all sources."""
+        counts = [source.counts(n_concepts) for source in self._sources]
+        return np.asarray(np.sum(counts, axis=0))
 
     def read(self, start: int, stop: int) -> Examples:
         """The examples among some rows, in order."""

@@ -73,8 +73,11 @@ def train_concepts(
     torch.manual_seed(seed)
     mlp = Mlp(channels, recipe.hidden, n_taught, recipe.dropout, recipe.input_dropout)
 
+    prior = torch.from_numpy(_prior(examples.counts(len(concepts)))).to(running.device)
+
     def loss(taught: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return functional.cross_entropy(torch.cat([batch.fixed, taught], dim=1), batch.concept)
+        logits = torch.cat([batch.fixed, taught], dim=1) + prior
+        return functional.cross_entropy(logits, batch.concept)
 
     def made() -> MapperWeights:
         W, b, W_second, b_second = mlp.folded()
@@ -93,6 +96,23 @@ def train_concepts(
     # The own logits never change: computed once a window, they are only looked up while training.
     fit(mlp, loss, lambda x: _linear(x, W_own, b_own), made, examples, recipe, seed, running)
     return made()
+
+
+def _prior(counts: np.ndarray) -> np.ndarray:
+    """Logit adjustment (Menon et al., 2021), so that a large source does not drown a small one.
+
+    What is frequent in teaching is expected there by so much, and gets no advantage afterwards.
+    Differences up to twice the mean either way are left alone: docs/method.md.
+
+    Args:
+        counts: (K,) examples of each concept.
+
+    Returns:
+        (K,) float32, added to the logits while training.
+    """
+    ratio = np.log(np.maximum(counts, 1) / max(counts.mean(), 1.0))
+    beyond = np.maximum(np.abs(ratio) - np.log(2.0), 0.0)
+    return np.asarray(np.sign(ratio) * beyond, dtype=np.float32)
 
 
 def _linear(x: torch.Tensor, W: np.ndarray, b: np.ndarray) -> torch.Tensor:
