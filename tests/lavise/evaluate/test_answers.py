@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from lavise.errors import DatasetError
-from lavise.teach.annotation import held_out_categories
 from lavise.evaluate.answers import find_answers
 from lavise.manifest import MapperEntry
+from lavise.teach.annotation import held_out_categories
 
 VOCABULARY = ["cat", "dog", "tv", "sofa", "lamp"]
 
