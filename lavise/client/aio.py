@@ -278,11 +278,19 @@ def _stub(kind: Callable[[Any], Any], channel: Any) -> Any:  # noqa: ANN401 - ge
 def _attempts() -> AsyncRetrying:
     """A call that is a stream, again and again while the server may be back."""
     return AsyncRetrying(
-        retry=retry_if_exception(lambda problem: _code(problem) in REPEATABLE),
+        retry=retry_if_exception(_may_be_repeated),
         stop=stop_after_attempt(STREAM_ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=0.5, max=8),
         reraise=True,
     )
+
+
+def _may_be_repeated(problem: BaseException) -> bool:
+    # Where a server ends a stream that is still written, grpc.aio may fail to write before it reads
+    # why, and calls that INTERNAL; a server's own INTERNAL comes with trailers.
+    if _code(problem) is grpc.StatusCode.INTERNAL:
+        return isinstance(problem, grpc.aio.AioRpcError) and not problem.trailing_metadata()
+    return _code(problem) in REPEATABLE
 
 
 def _code(problem: BaseException) -> grpc.StatusCode | None:

@@ -23,7 +23,7 @@ def explain(due: float, seconds: float = 0.1, **more: Any) -> Call:
 
 
 def good_run() -> Run:
-    """Ten calls a second; refused for two seconds and slow for eight after each fault."""
+    """Four calls a second; refused for two seconds and slow for eight after each fault."""
     faults = [fault.start for fault in PLAN.faults]
 
     def call(due: float) -> Call:
@@ -32,7 +32,7 @@ def good_run() -> Run:
             return explain(due, code="UNAVAILABLE", hint=True)
         return explain(due, 1.0 if since < 10 else 0.1)
 
-    calls = [call(n / 10) for n in range(6000)]
+    calls = [call(n / 4) for n in range(2400)]
     calls += [Call("explain-client", 300, 9.0), Call("stalled", 145, 31, code="408")]
     roles = ("companion 1", "companion 2", "oldest worker", "TorchServe's Java")
     looks = [

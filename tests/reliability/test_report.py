@@ -24,7 +24,7 @@ def test_the_page_says_what_happened(tmp_path: Path) -> None:
     assert "| no wrong answer | yes |" in page
     assert "| no lost accepted upload | **no** |" in page
     assert "1 are wrong: imageSets/a-v1: other pixels" in page
-    assert page.count("| worker killed | 20 UNAVAILABLE |") == 9
+    assert page.count("| worker killed | 8 UNAVAILABLE |") == 9
     assert "| companion 2 | 0 MiB | 0 MiB | +4.0% | 0 MiB | 0 MiB |" in page
     assert "\n\n\n" not in page
 

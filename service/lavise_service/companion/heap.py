@@ -29,4 +29,4 @@ def bound_heap() -> bool:
         (_M_MMAP_THRESHOLD, _LARGE),
         (_M_TRIM_THRESHOLD, _LARGE),
     )
-    return all([set_option(*option) == 1 for option in options])
+    return {set_option(*option) for option in options} == {1}
