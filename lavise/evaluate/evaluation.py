@@ -185,9 +185,11 @@ def _notes(bundle: Bundle, dataset: Dataset, answers: Answers, images: int) -> t
     if answers.outside:
         names: Sequence[str] = answers.outside[:5]
         more = ", ..." if len(answers.outside) > len(names) else ""
+        one = len(answers.outside) == 1
+        what = "1 category is no word" if one else f"{len(answers.outside)} categories are no words"
         notes.append(
-            f"{len(answers.outside)} categories are no words of the vocabulary and count neither "
-            f"as right nor as wrong: {', '.join(names)}{more}."
+            f"{what} of the vocabulary and {'counts' if one else 'count'} neither as right nor as "
+            f"wrong: {', '.join(names)}{more}."
         )
     if images < _FEW_IMAGES:
         notes.append(
