@@ -1,9 +1,11 @@
 """Batches in random order, of more examples than memory holds.
 
 Up to WINDOW rows are read once, and the order is a plain permutation of all examples. More are
-read in blocks that lie together on disk. An epoch takes the blocks in random order, two thirds of
-a window at a time, and shuffles the examples of those: whatever the number of examples, no more
-is in memory. (The third that is left is for the labels of a million examples, which are.)
+read in blocks that lie together on disk. An epoch deals the blocks to windows, neighbours to
+different ones, and shuffles the examples of each: whatever the number of examples, no more is in
+memory, and every window has its share of every source. (An epoch that ends with a window of mostly
+one source forgets the other.) A window's blocks fill two thirds of it; the third that is left is
+for the labels of a million examples, which are in memory.
 """
 
 from __future__ import annotations
@@ -103,10 +105,14 @@ class Batches:
             self._only = self._only or self._read(range(blocks))
             yield self._only
             return
-        order = torch.randperm(blocks, generator=generator).tolist()
-        at_once = max(1, 2 * self._window // 3)
-        for start in range(0, blocks, at_once):
-            yield self._read(order[start : start + at_once])
+        n_windows = -(-blocks // max(1, 2 * self._window // 3))
+        dealt: list[list[int]] = [[] for _ in range(n_windows)]
+        for start in range(0, blocks, n_windows):
+            order = torch.randperm(n_windows, generator=generator).tolist()
+            for block, window in zip(range(start, blocks), order, strict=False):
+                dealt[window].append(block)
+        for some in dealt:
+            yield self._read(some)
 
     def _read(self, blocks: list[int] | range) -> Batch:
         rows = self._source.rows

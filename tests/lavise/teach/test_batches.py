@@ -89,6 +89,16 @@ def test_a_window_holds_blocks_from_everywhere() -> None:
     assert first.max() - first.min() > 16
 
 
+@pytest.mark.parametrize("n", [26, 31, 64])
+def test_every_window_has_its_share_of_every_source(n: int) -> None:
+    made = batches(numbered(n * BLOCK), window=24 * BLOCK)
+    for seed in range(5):
+        for window in made._windows(torch.Generator().manual_seed(seed)):
+            blocks = len(window) // BLOCK
+            of_the_first = int((window.concept < n // 2 * BLOCK).sum()) / BLOCK
+            assert abs(of_the_first - blocks / 2) <= 1.5
+
+
 def test_no_more_than_a_window_is_read_at_a_time() -> None:
     class Watched(RegionExamples):
         largest = 0
