@@ -104,7 +104,9 @@ def test_network_dissection_on_the_same_pairs(
     active, annotated = defaultdict(list), defaultdict(list)
     for i in range(IMAGES):
         image = DATASET.fetch(i, explainer.input_size)
-        [maps] = explainer._graphs._cnn.run([f"map_{LAYERS.index(name)}"], {"images": image.pixels[None]})
+        [maps] = explainer._graphs._cnn.run(
+            [f"map_{LAYERS.index(name)}"], {"images": image.pixels[None]}
+        )
         for f in range(CHANNELS[name]):
             large = oracles.enlarged(maps[0, f], explainer.input_size)
             active[f].append(large > catalog.threshold[f])
@@ -158,7 +160,9 @@ def test_single_filters_by_hand(found: Evaluation, tiny_bundle: Path) -> None:
     assert catalog is not None
     peaks = np.stack(
         [
-            explainer._graphs._cnn.run(["peak_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0]
+            explainer._graphs._cnn.run(["peak_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[
+                0
+            ][0]
             for i in range(IMAGES)
         ]
     )
