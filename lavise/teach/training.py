@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lavise.teach.examples import Source
 
 __all__ = [
+    "CALIBRATION",
     "CONCEPTS_RECIPE",
     "PAPER_RECIPE",
     "REGRESSION_RECIPE",
@@ -33,6 +34,9 @@ __all__ = [
 SHARPENING: Final = 1 / 0.7
 """Multiplies all logits once taught: concepts that are taught beside soft own logits are told
 apart best when the blend of their words is then made sharper (docs/method.md)."""
+CALIBRATION: Final = 1.0
+"""Added to the taught logits where there are own ones, which are never fitted to be held back and
+take too large a share of regions that are no class of theirs (docs/method.md)."""
 _COSINE_TEMPERATURE: Final = 0.07
 _MARGIN: Final = 1.0
 
@@ -88,7 +92,7 @@ def train_concepts(
             W_first=np.concatenate([SHARPENING * W_own, W], axis=1),
             b_first=np.concatenate([SHARPENING * b_own, b]),
             W_second=SHARPENING * W_second,
-            b_second=SHARPENING * b_second,
+            b_second=SHARPENING * b_second + (CALIBRATION if n_own else 0.0),
             E=E,
             concepts=concepts,
         )
