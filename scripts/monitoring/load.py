@@ -15,8 +15,11 @@ from lavise.v1.bias_pb2 import CompareRequest
 from lavise.v1.bias_pb2_grpc import BiasComparisonStub
 from lavise_service.companion.lifecycle import Doors
 
-# Shuffles for a comparison that is still worked on when it is given up.
+# Shuffles, so that a comparison lasts; and seconds of such comparisons, several scrapes long.
 _MANY = 100_000
+_AT_WORK_S = 6.0
+# Between two of a kind: a rate needs the first one scraped before the second.
+_APART_S = 2.5
 
 
 def pictures(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
@@ -42,10 +45,11 @@ def everything(doors: Doors, token: str) -> None:
         httpx.Client(base_url=f"http://{doors.http}", headers=bearer, trust_env=False) as http,
     ):
         _explain(client, http, seconds=4)
-        names = [
-            client.upload_image_set(list(pictures(seed, 60)), name=f"imageSets/{seed}").name
-            for seed in (1, 2)
-        ]
+        names = []
+        for seed in (1, 2):
+            made = client.upload_image_set(list(pictures(seed, 60)), name=f"imageSets/{seed}")
+            names.append(made.name)
+            time.sleep(_APART_S)
         http.post(
             "/v1/imageSets", content=b"no archive", headers={"content-type": "application/zip"}
         )
@@ -67,15 +71,15 @@ def _explain(client: Client, http: httpx.Client, *, seconds: float) -> None:
 
 
 def _compare(doors: Doors, token: str, names: list[str]) -> None:
-    """Begins a long comparison, and gives it up when it has been seen at work."""
+    """Compares again and again until it has been seen at work, and gives the last one up."""
     metadata = (("authorization", f"Bearer {token}"),)
     with grpc.insecure_channel(str(doors.grpc)) as channel:
         bias = BiasComparisonStub(channel)  # type: ignore[no-untyped-call]
         asked = CompareRequest(image_set_a=names[0], image_set_b=names[1], permutations=_MANY)
-        events = bias.Compare(asked, metadata=metadata)
-        began = 0.0
-        with contextlib.suppress(grpc.RpcError):
-            for event in events:
-                began = began or (time.monotonic() if event.progress.done else 0.0)
-                if began and time.monotonic() > began + 3:
-                    events.cancel()
+        ends = time.monotonic() + _AT_WORK_S
+        while time.monotonic() < ends:
+            events = bias.Compare(asked, metadata=metadata)
+            with contextlib.suppress(grpc.RpcError):
+                for _ in events:
+                    if time.monotonic() > ends:
+                        events.cancel()
