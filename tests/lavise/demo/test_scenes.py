@@ -167,7 +167,7 @@ def test_the_images_stay_small_and_their_licences_are_named() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(SpecError, match="Style 'clay' is unknown; it is one of fluent, .*noto"):
+    with pytest.raises(SpecError, match=r"Style 'clay' is unknown; it is one of fluent, .*noto"):
         categories("clay")
     with pytest.raises(SpecError, match=r"Split 'train' is unknown.*held-out") as raised:
         Scenes(range(3), seed=0, split="train")  # type: ignore[arg-type]
