@@ -34,8 +34,13 @@ lint: $(VENV)/.dev ## ruff, mypy, buf
 	$(BIN)/mypy
 	$(BIN)/python scripts/lint_proto.py
 
-test: lint ## Lint, then every test, the real servers included
+test: lint ## Lint, then every test, the real servers included; ARGS=tests/lavise for some
+ifdef ARGS
 	$(BIN)/pytest $(ARGS)
+else
+	$(BIN)/pytest -n 2 --dist loadfile -m "not server"
+	$(BIN)/pytest -m server
+endif
 
 format: $(VENV)/.dev ## Put the code into its one form
 	$(BIN)/ruff check --fix .
