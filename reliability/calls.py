@@ -220,7 +220,7 @@ def _done(world: World, made: bias_pb2.Comparison) -> str:
     return made.name
 
 
-async def _http(world: World, method: str, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401
+async def _http(world: World, method: str, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - httpx takes many
     answer = await world.clients.http(method, path, **more)
     if answer.status_code >= 300:
         raise HttpError(answer)

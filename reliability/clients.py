@@ -83,7 +83,7 @@ class Clients:
         await self.retrying.close()
         await self._channel.close()
 
-    async def http(self, method: str, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401
+    async def http(self, method: str, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - httpx takes many
         """Asks one companion, or the next where nobody accepts the connection."""
         start = next(self._turn)
         for n in range(len(self._http)):
