@@ -24,8 +24,9 @@ from lavise_service.companion.problems import NotFound, NotReady, ResourceExhaus
 from lavise_service.companion.records import not_found
 from lavise_service.companion.store import Store
 
-MOST_WAITING: Final = 32
-"""Comparisons that may be unfinished at a time; more are refused for a moment."""
+MOST_WAITING: Final = 8
+"""Comparisons that may be unfinished at a time; more are refused for a moment, since they run one
+by one and what waits is worked off before anything else is quick again."""
 _POLL_S: Final = 0.2
 _KEEP_AGAIN_S: Final = 5.0
 _log = logging.getLogger(__name__)

@@ -3,15 +3,27 @@
 grpc knows four kinds of methods, by who streams. What is done around a call is the same for all.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, TypeAlias, cast
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
+from typing import Any, Final, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from lavise.errors import LaviseError, RequestError
 from lavise_service.companion.pace import Pace
+from lavise_service.companion.problems import RequestTimeout
+
+_READ_ON_BYTES: Final = 8 * 2**20
+_READ_ON_S: Final = 10.0
+_READ_ON_IDLE_S: Final = 2.0
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 # In quotes: the class takes no types at run time.
@@ -66,7 +78,8 @@ def reading(handler: Handler, idle_s: float) -> Handler:
         return _parsed(data, parse)
 
     async def one(stream: AsyncIterator[bytes], context: Context) -> Any:  # noqa: ANN401
-        return await inner(await request_of(stream), context)
+        async with _heard(stream):
+            return await inner(await request_of(stream), context)
 
     async def several(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async for answer in _answers(inner(await request_of(stream), context)):
@@ -77,13 +90,37 @@ def reading(handler: Handler, idle_s: float) -> Handler:
     )
 
 
-def refusal(error: LaviseError) -> Handler:
-    """A handler that raises an error, and reads no message for it."""
+def refusal(error: LaviseError, *, trusted: bool = False) -> Handler:
+    """A handler that raises an error; it reads messages only of callers that are trusted."""
 
-    async def refuse(_requests: Any, _context: Context) -> None:  # noqa: ANN401 - a stream
-        raise error
+    async def refuse(stream: Any, _context: Context) -> None:  # noqa: ANN401 - of bytes
+        async with _heard(stream) if trusted else nullcontext():
+            raise error
 
     return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+@asynccontextmanager
+async def _heard(stream: AsyncIterator[bytes]) -> AsyncIterator[None]:
+    """Reads a little of what is refused, so that the refusal is heard.
+
+    A client that is still writing would find the call closed, and grpc.aio's says INTERNAL then,
+    not why.
+    """
+    try:
+        yield
+    except RequestTimeout:  # who sends nothing is not waited for
+        raise
+    except LaviseError:
+        left = _READ_ON_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_READ_ON_S):
+                while left > 0:
+                    data = await asyncio.wait_for(anext(stream, None), _READ_ON_IDLE_S)
+                    if data is None:
+                        break
+                    left -= len(data)
+        raise
 
 
 def _parsed(data: bytes, parse: Callable[[bytes], Any]) -> Any:  # noqa: ANN401 - any message

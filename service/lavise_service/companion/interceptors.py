@@ -182,7 +182,7 @@ class ConcurrencyLimit(grpc.aio.ServerInterceptor):
         try:
             slots.check()
         except ResourceExhausted as error:
-            return refusal(error)
+            return refusal(error, trusted=True)
 
         @asynccontextmanager
         async def holding(_: Context) -> AsyncIterator[None]:

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import logging
-from collections import defaultdict
 from time import monotonic
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from lavise_service.companion.upstream import Upstream
 
 _HEATMAPS_S: Final = 10.0
 """For all heat maps of a page: a busy worker makes them fewer, and the page not late."""
+_IMAGES_AT_ONCE: Final = 8
 _log = logging.getLogger(__name__)
 Picture = tuple[str, int]
 
@@ -60,26 +60,35 @@ def _pictures(report: Report, store: Store) -> dict[Picture, bytes]:
 async def _heatmaps(
     report: Report, pictures: dict[Picture, bytes], upstream: Upstream
 ) -> dict[tuple[str, int, int], np.ndarray]:
-    by_filter: dict[int, list[Picture]] = defaultdict(list)
-    for wanted in wanted_pictures(report):
-        if wanted.filter is not None and (wanted.side, wanted.index) in pictures:
-            by_filter[wanted.filter].append((wanted.side, wanted.index))
+    """By side, image and filter; images that several filters share are sent once."""
+    wanted = [
+        (one.side, one.index, one.filter)
+        for one in wanted_pictures(report)
+        if one.filter is not None and (one.side, one.index) in pictures
+    ]
+    shown = list(dict.fromkeys((side, index) for side, index, _ in wanted))
+    asked = {
+        "layer": report.layer,
+        "filters": {"indices": sorted({index for *_, index in wanted})},
+        "topK": 1,
+        "heatmaps": True,
+    }
     found: dict[tuple[str, int, int], np.ndarray] = {}
     ends = monotonic() + _HEATMAPS_S
-    for index, those in by_filter.items():
-        asked = {"layer": report.layer, "filters": {"indices": [index]}, "heatmaps": True}
+    for start in range(0, len(shown), _IMAGES_AT_ONCE):
+        some = shown[start : start + _IMAGES_AT_ONCE]
         try:
             answer = await upstream.explain(
-                [pictures[one] for one in those], asked, timeout=ends - monotonic()
+                [pictures[one] for one in some], asked, timeout=ends - monotonic()
             )
         except LaviseError as problem:
             _log.warning("a report lacks heat maps", extra={"reason": problem.message})
-            return found
+            break
         if answer["bundleDigest"] != report.bundle_digest:
-            return found
-        for (side, number), image in zip(those, answer["images"], strict=True):
-            found[side, number, index] = _array(image["filters"][0]["heatmap"])
-    return found
+            break
+        for one, image in zip(some, answer["images"], strict=True):
+            found |= {(*one, each["index"]): _array(each["heatmap"]) for each in image["filters"]}
+    return {one: found[one] for one in wanted if one in found}
 
 
 def _array(heatmap: dict[str, Any]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Callers who send too slowly, too much, or what is made to harm: refused, and nobody suffers."""
 
+import asyncio
 import contextlib
 import io
 import itertools
@@ -133,6 +134,26 @@ def test_a_stalled_stream_is_not_waited_for(
     assert told(ended.value).code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     assert "too slowly" in told(ended.value).message
     assert time.monotonic() - start < 10 * IDLE_S
+
+
+def test_who_is_refused_while_still_sending_hears_why(companion: CompanionProcess) -> None:
+    """grpc.aio says INTERNAL where it finds the call closed under what it still writes."""
+    images = [(str(i), bytes(MiB // 2)) for i in range(8)]
+
+    async def codes() -> set[grpc.StatusCode]:
+        async with grpc.aio.insecure_channel(companion.grpc) as channel:
+            stub: Any = BiasComparisonStub(channel)  # type: ignore[no-untyped-call]
+
+            async def code() -> grpc.StatusCode:
+                sent = upload_parts(pb.ImageSetMetadata(), images, 0)
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await stub.UploadImageSet(sent, timeout=15)
+                return refused.value.code()
+
+            return {*await asyncio.gather(*(code() for _ in range(12)))}
+
+    let_in = grpc.StatusCode.FAILED_PRECONDITION  # none of the images is one
+    assert asyncio.run(codes()) == {let_in, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 @pytest.mark.parametrize("bytes_", [0, 40])
