@@ -105,21 +105,26 @@ _FEW_AND_LOGITS: Final = """
   own_whole = Slice (first_and_whole, last_row, n_own, row_and_column)
   logits = Mul (own_whole, logits_scale)
 """
+# Where a filter's row sums to 1, the bias of its product is that of the few rows of P.
+_SUM_TO_ONE: Final = ("attention", "activation", "original")
 _MANY: Final = """
   A_t = Transpose <perm = [0, 2, 1]> ({A_att})
   P = MatMul (A_t, W_first)
   first = MatMul (rows, P)
   first_all = Add (first, b_first)
 """
-_MANY_AND_LOGITS: Final = (
-    _MANY
-    + """
+_MANY_THAT_SUM_TO_ONE: Final = """
+  A_t = Transpose <perm = [0, 2, 1]> (A)
+  P_first = MatMul (A_t, W_first)
+  P = Add (P_first, b_first)
+  first_all = MatMul (rows, P)
+"""
+_LOGITS_OF_MANY: Final = """
   P_whole = ReduceMean <keepdims = 1> (P, row_axis)
-  whole = Add (P_whole, b_first)
+  {whole}
   own_whole = Slice (whole, last_row, n_own, row_and_column)
   logits = Mul (own_whole, logits_scale)
 """
-)
 
 # Which parts the mapper has: its own classifier (own), taught units (taught), or both.
 _LOGITS: Final = {
@@ -240,10 +245,15 @@ def build_words_graph(
     inputs = ", float[B,F] threshold" if method == "activation" else ""
     if has_logits and not many:
         inputs += f", float[B,1,{C}] mean"
-    if has_logits:
-        first = _MANY_AND_LOGITS if many else _FEW_AND_LOGITS
+    if not many:
+        first = _FEW_AND_LOGITS if has_logits else _FEW
+    elif method in _SUM_TO_ONE:
+        first = _MANY_THAT_SUM_TO_ONE
+        first += _LOGITS_OF_MANY.format(whole="whole = Identity (P_whole)") if has_logits else ""
     else:
-        first = _MANY if many else _FEW
+        first = _MANY
+        whole = "whole = Add (P_whole, b_first)"
+        first += _LOGITS_OF_MANY.format(whole=whole) if has_logits else ""
     outputs = f", float[B,1,{mapper.n_own}] logits" if has_logits else ""
     text = (
         _HEADER.format(C=C, H=H, W=W, inputs=inputs, outputs=outputs)

@@ -53,7 +53,7 @@ class DemoRecipe:
     layers: tuple[str, ...] = ()
     words: str = "glove-50d"
     vocabulary: str = "concrete-nouns"
-    n_scenes: int = 8000
+    n_scenes: int = 10_000
     n_probe: int = 2000
     seed: int = 0
 

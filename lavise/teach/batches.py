@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from lavise.teach.shifts import Shifts
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -57,6 +59,7 @@ class Batches:
         fixed: (n, C) features, on the device, to (n, K_own) logits that are not learned.
         device: Where batches go.
         window: Rows that may be in memory.
+        shift: Of lavise.teach.shifts; 0 for examples as they are.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class Batches:
         fixed: Callable[[torch.Tensor], torch.Tensor],
         device: torch.device,
         window: int = WINDOW,
+        shift: float = 0.0,
     ) -> None:
         self._source, self._fixed, self._device = source, fixed, device
+        self._shift = shift
         self._window = max(1, window // BLOCK)
         # A few hundred examples make a few steps an epoch with large batches, and teach nothing.
         size = min(wanted, max(_SMALLEST, len(source) // _FEWEST_STEPS))
@@ -87,11 +92,14 @@ class Batches:
         left: Batch | None = None
         given = 0
         for window in self._windows(generator):
+            shifts = Shifts(window, self._shift) if self._shift else None
             order = torch.randperm(len(window), generator=generator)
             while given < self.steps:
                 taken = order[: self.size - (len(left) if left is not None else 0)]
                 order = order[len(taken) :]
                 batch = window[taken.to(self._device)]
+                if shifts is not None:
+                    batch = shifts(batch, generator)
                 left = batch if left is None else _both(left, batch)
                 if len(left) < self.size:
                     break  # the next window fills it up

@@ -55,7 +55,7 @@ ACCEPTED: Final = (
     "accepted: own-classes[:DIR], demo, folder:DIR, coco:IMAGES:INSTANCES.json, "
     f"vg:IMAGES:OBJECTS.json, broden:DIR, voc:DIR, {DETECTIONS}"
 )
-DEMO_SCENES: Final = 8000
+DEMO_SCENES: Final = 10_000
 
 
 @dataclass(frozen=True)

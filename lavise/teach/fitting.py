@@ -106,7 +106,9 @@ class _Fit:
         self._recipe = recipe
         mlp.to(running.device)
         mlp.share(running.ranks)
-        self._batches = Batches(source, recipe.batch, fixed, running.device, running.window)
+        self._batches = Batches(
+            source, recipe.batch, fixed, running.device, running.window, recipe.shift
+        )
         self._optimiser = torch.optim.AdamW(
             mlp.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )

@@ -37,6 +37,7 @@ class Recipe:
         dropout: Of hidden units.
         input_dropout: Of features.
         weight_decay: Decoupled.
+        shift: How far examples are moved as others differ (lavise.teach.shifts).
     """
 
     loss: Loss
@@ -48,9 +49,12 @@ class Recipe:
     dropout: float = 0.1
     input_dropout: float = 0.0
     weight_decay: float = 1e-4
+    shift: float = 0.0
 
 
-CONCEPTS_RECIPE: Final = Recipe("cross-entropy", epochs=10, dropout=0.3, input_dropout=0.3)
+CONCEPTS_RECIPE: Final = Recipe(
+    "cross-entropy", epochs=14, dropout=0.3, input_dropout=0.3, shift=1.0
+)
 REGRESSION_RECIPE: Final = Recipe("cosine-cross-entropy", hidden=0)
 PAPER_RECIPE: Final = Recipe(
     "hinge", epochs=20, learning_rate=1e-4, one_cycle=False, batch=64, hidden=0, weight_decay=0.0

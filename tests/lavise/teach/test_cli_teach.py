@@ -32,7 +32,7 @@ def spec(graph: Graph, tiny_pictures: Path, tiny_words: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("form", "loss", "epochs"),
     [
-        ("concepts", "cross-entropy", 10),
+        ("concepts", "cross-entropy", 14),
         ("regression", "cosine-cross-entropy", 12),
         ("regression", "hinge", 20),
     ],
