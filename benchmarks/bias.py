@@ -8,7 +8,6 @@ sample of them without putting back.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import numpy as np
 
 from benchmarks.harness import Row, at_least, at_most
 from benchmarks.material import bundle
+from benchmarks.peak import peak_mb
 from lavise.bias import compare
 from lavise.demo.scenes import categories, compose_scene
 from lavise.explainer import Explainer
@@ -225,8 +225,7 @@ def large_once() -> None:
     start = time.perf_counter()
     compare(a, b)
     elapsed = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(elapsed, peak)
+    print(elapsed, peak_mb() * 2**20 / 1e9)
 
 
 ROWS: dict[str, Bench] = {

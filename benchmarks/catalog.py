@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from benchmarks.harness import Row, at_least, at_most, paired
+from benchmarks.harness import ROOT, Row, at_least, at_most, paired
 from benchmarks.material import bundle, jpegs
 from lavise.catalog import BATCH, LayerStatistics, stream
 from lavise.image_set import folder_images
@@ -81,9 +80,12 @@ def memory() -> Iterable[Row]:
 
 
 def _peak_mb(maps: int) -> float:
-    script = Path(__file__).with_name("stream_maps.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(maps)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.stream_maps", str(maps)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
     return float(done.stdout)
 

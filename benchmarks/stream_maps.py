@@ -1,16 +1,16 @@
 """Streams synthetic feature maps through LayerStatistics and prints its own peak memory in MB.
 
-python benchmarks/stream_maps.py 10000
+python -m benchmarks.stream_maps 10000
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from benchmarks.peak import peak_mb
 from lavise.catalog import LayerStatistics
 from lavise.manifest import LayerEntry
 
@@ -30,14 +30,7 @@ def main(n_maps: int) -> None:
         statistics.update(batch[: n_maps - start].astype(np.float32))
     assert statistics.images == n_maps
     assert np.isfinite(statistics.thresholds()).all()
-    print(_peak_mb())
-
-
-def _peak_mb() -> float:
-    # Not getrusage: its ru_maxrss counts what the parent held when it forked.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    print(peak_mb())
 
 
 if __name__ == "__main__":

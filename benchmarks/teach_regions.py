@@ -1,6 +1,6 @@
 """Teaches a mapper on synthetic cached regions and prints its own peak memory in MB.
 
-python benchmarks/teach_regions.py FOLDER REGIONS
+python -m benchmarks.teach_regions FOLDER REGIONS
 
 The regions are written to FOLDER first, by another process, part by part as a pass over images
 would write them.
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+
+from benchmarks.peak import peak_mb
 
 _CHANNELS: Final = 256
 _CONCEPTS: Final = 80
@@ -62,13 +64,6 @@ def teach(folder: Path, regions: int) -> float:
     some = np.flatnonzero(held_out)[:1000]
     mapped = mapper(rows["regions_0"][some]).argmax(axis=1)
     return float(np.mean(mapped == category[some]))
-
-
-def peak_mb() -> float:
-    """Of this process; not getrusage, which counts what the parent held when it forked."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
 
 
 def main(folder: Path, regions: int) -> None:

@@ -105,7 +105,7 @@ class Batches:
                     break  # the next window fills it up
                 yield left
                 given, left = given + 1, None
-            del window  # before the next one is read
+            del window, shifts  # before the next one is read
 
     def _windows(self, generator: torch.Generator) -> Iterator[Batch]:
         blocks = -(-self._source.rows // BLOCK)
