@@ -19,7 +19,7 @@ from lavise.catalog_table import CatalogTable, write_catalog
 from lavise.errors import DatasetError, ImageError
 from lavise.filter_words import describe
 from lavise.half import to_half
-from lavise.manifest import CatalogEntry
+from lavise.manifest import SKILL, CatalogEntry
 from lavise.mapper import MapperWeights
 from lavise.prefetch import batched
 from lavise.progress import Track, silent
@@ -41,6 +41,7 @@ NULL_IMAGES: Final = 256
 _NULL_BYTES: Final = 64 << 20
 _SHOWN_IMAGES: Final = 10
 BATCH: Final = 16
+_LEAST_SKILL: Final = 0.1
 _HELD: Final = 512
 _HELD_BYTES: Final = 128 << 20
 """Images, and bytes of their maps, held back before attended features are computed."""
@@ -198,6 +199,12 @@ def make_catalog(
         for layer, found, mapper in zip(
             cnn.layers, statistics, bundle.manifest.mappers, strict=True
         ):
+            if not _is_skilled(mapper):
+                say(
+                    f"layer {layer.name}: on images held out from teaching the mapper is hardly "
+                    "better than an answer that is always the same, so no filter is called "
+                    "described; teach on more images, or on a layer nearer to the CNN's end"
+                )
             table = summarise(bundle, layer, mapper, found, sources, track=track)
             write_catalog(folder / bundles.layer_file("catalog", layer.name, "parquet"), table)
             entries.append(
@@ -250,6 +257,11 @@ def stream(
     return read
 
 
+def _is_skilled(mapper: MapperEntry) -> bool:
+    """Whether it was measured to be worth something, or not measured for want of annotation."""
+    return mapper.metrics.get(SKILL, 1.0) >= _LEAST_SKILL
+
+
 def summarise(
     bundle: bundles.Bundle,
     layer: LayerEntry,
@@ -277,6 +289,7 @@ def summarise(
         load_mapper(bundle, mapper),
         vocabulary_vectors(bundle),
         found,
+        skilled=_is_skilled(mapper),
         track=track,
     )
     order = np.argsort(-found.activation, axis=1, kind="stable")[:, :_SHOWN_IMAGES]

@@ -7,7 +7,9 @@ Verdict: the words of a filter that stands for something differ from the words o
 its top images, by more than they do over images drawn at random. Statistic: the Kullback-Leibler
 divergence of the filter's shares from the mean shares over random images of the probe set. Null:
 the same statistic of the same filters over as many random images, pooled over the layer. The
-p-values are corrected by Benjamini and Hochberg over the layer; ``described`` at q <= 0.05.
+p-values are corrected by Benjamini and Hochberg over the layer; ``described`` at q <= 0.05. Words
+of a mapper that is hardly ever right on held-out images mean nothing, whatever they differ from:
+then no filter is.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ def describe(
     vocabulary: np.ndarray,
     found: LayerStatistics,
     *,
+    skilled: bool = True,
     track: Track = silent,
     seed: int = 0,
 ) -> FilterWords:
@@ -69,6 +72,7 @@ def describe(
         mapper: Of the layer.
         vocabulary: Unit-norm word vectors (V, D).
         found: What the stream left.
+        skilled: Whether the mapper's words are worth anything.
         track: Shows progress.
         seed: Of the null draws.
 
@@ -102,7 +106,7 @@ def describe(
         p_value = _p_values(statistic[testable], null)
         q_value[testable] = stats.false_discovery_control(p_value, method="bh")
     verdict: list[Verdict] = [
-        "described" if q <= _LEVEL else "uninterpretable" for q in q_value.tolist()
+        "described" if skilled and q <= _LEVEL else "uninterpretable" for q in q_value.tolist()
     ]
     return FilterWords(words, statistic, q_value, verdict)
 

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Final = 3
 
 
+SKILL: Final = "skill@10"
+"""Among a mapper's metrics: see lavise.teach.evaluation.skill()."""
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

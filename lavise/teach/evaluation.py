@@ -44,6 +44,25 @@ def recall_at(
     return {f"recall@{k}": float(np.mean(rank < k)) for k in ks} | {"examples": float(len(kept))}
 
 
+def skill(recall: float, names: Sequence[str], k: int) -> float | None:
+    """How far a recall is on the way from knowing nothing of an image to being always right.
+
+    A skill score (Murphy, 1988) over the answer that is always the same: the k most frequent names.
+
+    Args:
+        recall: recall@k.
+        names: The right words of the examples that it was measured on.
+        k: Its cut.
+
+    Returns:
+        1 where it is always right, 0 where the constant answer would be as good, less where that
+        would be better; None where that is always right.
+    """
+    counts = np.sort(np.unique(np.array(names, dtype=str), return_counts=True)[1])
+    constant = float(counts[-k:].sum() / counts.sum())
+    return None if constant == 1 else (recall - constant) / (1 - constant)
+
+
 def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Words that score better than the right one, for each feature."""
     own = np.take_along_axis(scores, right[:, None], axis=1)

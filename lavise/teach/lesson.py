@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lavise.errors import DatasetError
-from lavise.manifest import MapperEntry
+from lavise.manifest import SKILL, MapperEntry
 from lavise.teach.annotation import kept_images
-from lavise.teach.evaluation import recall_at
+from lavise.teach.evaluation import recall_at, skill
 from lavise.teach.examples import Examples, Joined, RegionExamples
 from lavise.teach.feature_cache import digest_of
 from lavise.teach.features import LayerFeatures
@@ -82,7 +82,7 @@ class Lesson:
             running: How it is run.
 
         Returns:
-            The mapper, and recall@k on held-out images where there are any.
+            The mapper, and recall@k and skill on held-out images where there are any.
 
         Raises:
             DatasetError: There is too little to teach on.
@@ -109,7 +109,7 @@ class Lesson:
             weights = train_regression(
                 examples, self._E, self._names, seed=plan.seed, recipe=recipe, running=running
             )
-        return weights, self._recall(weights, self._held_out)
+        return weights, self._measured(weights)
 
     def describe(self, weights: MapperWeights, metrics: dict[str, float]) -> MapperEntry:
         """What the manifest says of the mapper."""
@@ -261,6 +261,14 @@ class Lesson:
         found = self._found
         regions, images = _thinned(found.regions), _thinned(found.images)
         return LayerFeatures(regions, images, found.peak, found.lowest)
+
+    def _measured(self, weights: MapperWeights) -> dict[str, float]:
+        found = self._recall(weights, self._held_out)
+        known = self.subject.vocabulary.index
+        names = [self.features.categories[i] for i in self.features.category[self._held_out]]
+        names = [name for name in names if name in known]
+        skilled = skill(found["recall@10"], names, 10) if names else None
+        return found if skilled is None else found | {SKILL: skilled}
 
     def _recall(self, weights: MapperWeights, rows: np.ndarray) -> dict[str, float]:
         """recall@k of some regions, a part of them in memory at a time."""

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lavise.catalog_table import CatalogTable, read_catalog, write_catalog
 from lavise.errors import DatasetError, EnvironmentProblem, ImageError
 from lavise.image_set import ImageSet, folder_images
 from lavise.images import list_images, prepare
-from lavise.manifest import LayerEntry
+from lavise.manifest import SKILL, LayerEntry
 from lavise.quantiles import RELATIVE_ERROR
 from lavise.runtime import open_session
 from tests.full_disk import no_file_over
@@ -309,6 +310,26 @@ def test_a_new_catalog_takes_the_place_of_the_old(copy: Path, probe: Path) -> No
     assert changed == {"catalog.stem.parquet", "catalog.body.parquet"}
     assert {entry.probe for entry in after.manifest.catalogs} == {"probe"}
     assert after.manifest.mappers == before.manifest.mappers
+
+
+def test_words_of_a_mapper_that_is_hardly_ever_right_describe_nothing(
+    copy: Path, tiny_pictures: Path
+) -> None:
+    bundle = open_bundle(copy)
+    stem, body = bundle.manifest.mappers
+    mappers = (
+        stem.model_copy(update={"metrics": {SKILL: 0.09}}),
+        body.model_copy(update={"metrics": {SKILL: 0.11}}),
+    )
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"mappers": mappers}))
+    told: list[str] = []
+    after = make_catalog(
+        bundle, folder_images(tiny_pictures, INPUT_SIZE), device="cpu", say=told.append
+    )
+    [line] = told
+    assert "layer stem: on images held out from teaching the mapper is hardly better" in line
+    before = {one.layer: one.described for one in open_bundle(copy).manifest.catalogs}
+    assert [one.described for one in after.manifest.catalogs] == [0, before["body"]]
 
 
 def test_the_same_images_make_the_same_catalog(copy: Path, probe: Path) -> None:

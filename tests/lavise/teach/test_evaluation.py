@@ -1,10 +1,11 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lavise.teach.evaluation import recall_at
+from lavise.teach.evaluation import recall_at, skill
 from lavise.words import WordVectors
 from tests.oracle import cosines, unit_rows
 
@@ -57,3 +58,12 @@ def test_nothing_held_out_is_nothing_known() -> None:
     assert (
         recall_at(by_cosine(vocabulary), np.zeros((0, 1), dtype=np.float32), [], vocabulary) == {}
     )
+
+
+def test_skill_is_what_is_left_beside_a_constant_answer() -> None:
+    names = ["cat"] * 5 + ["dog"] * 3 + ["owl", "bee"]  # always cat and dog: .8
+    assert skill(0.8, names, 2) == pytest.approx(0.0)
+    assert skill(1.0, names, 2) == pytest.approx(1.0)
+    assert skill(0.9, names, 2) == pytest.approx(0.5)
+    assert skill(0.0, names, 2) == pytest.approx(-4.0)
+    assert skill(0.3, names, 4) is None
