@@ -142,6 +142,7 @@ def test_the_document_takes_the_table(
 ) -> None:
     document = tmp_path / "benchmarks.md"
     monkeypatch.setattr(run, "DOCUMENT", document)
+    monkeypatch.setattr(run, "QUALITY_REPORT", tmp_path / "none.json")
     document.write_text("before\n<!-- table: begin -->old<!-- table: end -->\nafter\n")
     harness.write_report(three_rows, [row("a"), row("b", 3.0)], machine())
 
