@@ -54,7 +54,10 @@ class Shifts:
         one = self._taught[self._drawn(len(self._taught), len(batch), generator)]
         concept = self._window.concept[one]
         share = torch.rand(len(batch), generator=generator).to(device)
-        other = self._order[self._starts[concept] + (share * self._counts[concept]).long()]
+        count = self._counts[concept]
+        # A float32 share just below 1 times a count may round up to the count.
+        place = torch.minimum((share * count).long(), count - 1)
+        other = self._order[self._starts[concept] + place]
         step = self._strength * torch.rand(len(batch), 1, generator=generator).to(device)
         moved = (batch.x + step * (x[other] - x[one])).clamp(min=self._least)
         # Linear, so that nothing is computed anew; what the clamp takes is small (docs/method.md).

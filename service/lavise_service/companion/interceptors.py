@@ -1,9 +1,9 @@
 """What every gRPC call passes through, whichever service it is for.
 
 From the outside in: ``Calls`` (request id, log, metrics, errors), ``Callers`` (who asks, and how
-much each may), ``Messages`` (reads them), ``ConcurrencyLimit``. A call that is refused is refused
-before its message is read, so that nobody without a token, or beyond a limit, makes the server hold
-megabytes.
+much each may), ``Messages`` (reads them), ``ConcurrencyLimit``. Who has no token, or is beyond a
+limit of its own, is refused before any message is read, and makes nobody hold megabytes; of others
+that are refused a little is read and dropped, so that they hear why (grpc_handlers).
 """
 
 import asyncio

@@ -142,7 +142,7 @@ def test_who_is_refused_while_still_sending_hears_why(companion: CompanionProces
 
     async def codes() -> set[grpc.StatusCode]:
         async with grpc.aio.insecure_channel(companion.grpc) as channel:
-            stub: Any = BiasComparisonStub(channel)  # type: ignore[no-untyped-call]
+            stub: Any = BiasComparisonStub(channel)  # type: ignore[no-untyped-call]  # generated
 
             async def code() -> grpc.StatusCode:
                 sent = upload_parts(pb.ImageSetMetadata(), images, 0)
