@@ -9,7 +9,6 @@ from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
     asynccontextmanager,
-    nullcontext,
     suppress,
 )
 from typing import Any, Final, TypeAlias, cast
@@ -52,12 +51,19 @@ def wrapped(handler: Handler, around: Around) -> Handler:
     )
 
 
-def reading(handler: Handler, idle_s: float) -> Handler:
+def reading(
+    handler: Handler, idle_s: float, *, admit: Callable[[], None] = lambda: None
+) -> Handler:
     """A handler that reads and parses its messages itself.
 
     So bytes that are no message are our error and not grpc's, a caller who stops sending, or sends
     a byte now and then, is not waited for, and a single message is only read once the call is let
     in.
+
+    Args:
+        handler: Another.
+        idle_s: Seconds that a caller may send nothing.
+        admit: Raises what refuses the call before its message is read.
     """
     inner, parse = _behaviour(handler), handler.request_deserializer
     if parse is None:
@@ -79,25 +85,17 @@ def reading(handler: Handler, idle_s: float) -> Handler:
 
     async def one(stream: AsyncIterator[bytes], context: Context) -> Any:  # noqa: ANN401
         async with _heard(stream):
+            admit()
             return await inner(await request_of(stream), context)
 
     async def several(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        admit()
         async for answer in _answers(inner(await request_of(stream), context)):
             yield answer
 
     return _like(
         handler, several if handler.response_streaming else one, streaming=True, parse=None
     )
-
-
-def refusal(error: LaviseError, *, trusted: bool = False) -> Handler:
-    """A handler that raises an error; it reads messages only of callers that are trusted."""
-
-    async def refuse(stream: Any, _context: Context) -> None:  # noqa: ANN401 - of bytes
-        async with _heard(stream) if trusted else nullcontext():
-            raise error
-
-    return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from lavise.v1 import bias_pb2, bias_pb2_grpc, explain_pb2, explain_pb2_grpc
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.bias_door import BiasDoor
 from lavise_service.companion.explainer_door import ExplainerDoor
-from lavise_service.companion.interceptors import Callers, Calls, ConcurrencyLimit, Messages
+from lavise_service.companion.interceptors import Callers, Calls, Layers
 from lavise_service.torchserve.config import MAX_MESSAGE_BYTES
 
 EXPLAINER: Final = explain_pb2.DESCRIPTOR.services_by_name["Explainer"].full_name
@@ -60,10 +60,12 @@ def grpc_door(companion: Companion) -> GrpcDoor:
     }
     server = grpc.aio.server(
         interceptors=(
-            Calls(companion.metrics, companion.in_flight),
-            Callers(companion.tokens, companion.caller_limits),
-            Messages(idle_s=settings.max_upload_idle_s),
-            ConcurrencyLimit(slots),
+            Layers(
+                Calls(companion.metrics, companion.in_flight),
+                Callers(companion.tokens, companion.caller_limits),
+                slots,
+                idle_s=settings.max_upload_idle_s,
+            ),
         ),
         options=(*_OPTIONS, ("grpc.max_receive_message_length", int(settings.max_request_bytes))),
         maximum_concurrent_rpcs=_MOST_CALLS,

@@ -16,7 +16,7 @@ from typing import Any
 from lavise.errors import EnvironmentProblem
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.grpc_server import grpc_door
-from lavise_service.companion.heap import bound_heap
+from lavise_service.companion.heap import bound_heap, settle_heap
 from lavise_service.companion.housekeeping import keep_house
 from lavise_service.companion.http.app import http_app
 from lavise_service.companion.http_server import http_server, listen
@@ -108,11 +108,15 @@ def run(settings: Settings, *, when_open: Callable[[Doors], None] = lambda _: No
     configure_logging()
     bound_heap()
 
+    def opened(doors: Doors) -> None:
+        settle_heap()
+        when_open(doors)
+
     async def until_signal() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(settings, stop, when_open=when_open)
+        await serve(settings, stop, when_open=opened)
 
     asyncio.run(until_signal())
 

@@ -5,14 +5,15 @@ kills workers then kills two and not all. The new worker loads its bundle for 4 
 what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is never sent again.
 """
 
+import asyncio
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
 import grpc
 import orjson
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from lavise.errors import LaviseError
 from lavise_service.companion.metrics import Metrics
@@ -33,7 +34,6 @@ _log = logging.getLogger(__name__)
 
 WORKER_RESTART_S: Final = 5.0
 """Seconds until a worker that died answers again."""
-_ATTEMPTS: Final = 2
 _WAIT_S: Final = (0.05, 0.4)
 _ERROR: Final = b'{"error":'
 
@@ -70,13 +70,6 @@ class Upstream:
         self._timeout_s = timeout_s
         self._metrics = metrics or Metrics()
         self._channel = TorchServeChannel(target, tls, last_s=timeout_s)
-        self._once_or_twice = AsyncRetrying(
-            retry=retry_if_exception_type(_WorkerTrouble),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random(*_WAIT_S),
-            before_sleep=lambda _: self._metrics.retries.inc(),
-            reraise=True,
-        ).wraps(self._once)
         self.last_success: float | None = None
         """When a prediction on an image last succeeded, by ``time.monotonic``."""
 
@@ -182,7 +175,12 @@ class Upstream:
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             raise TooLarge(too_large().message)  # TorchServe would cancel it, and say nothing
         ends = monotonic() + (self._timeout_s if timeout is None else timeout)
-        return await self._once_or_twice(call, message, ends)
+        try:
+            return await self._once(call, message, ends)
+        except _WorkerTrouble:
+            self._metrics.retries.inc()
+            await asyncio.sleep(random.uniform(*_WAIT_S))  # noqa: S311 - to spread them in time
+            return await self._once(call, message, ends)
 
     async def _once(self, call: str, message: PredictionsRequest, ends: float) -> bytes:
         """Sends a prediction; returns the JSON text, or raises what it stands for."""
