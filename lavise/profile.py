@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -43,6 +44,12 @@ class ProfileSchema:
     channels: int
     filter_words: tuple[tuple[str, ...], ...] = ()
     verdicts: tuple[str, ...] = ()
+
+    @cached_property
+    def json(self) -> bytes:
+        """As JSON, written once: a set's tables all carry it, and it is 100 KB."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps(content).encode()
 
 
 @dataclass(frozen=True)
@@ -108,8 +115,7 @@ def profile_table(profile: Profile) -> pa.Table:
         columns["qualified"] = pa.array([row.tobytes() for row in bits], pa.binary(bits.shape[1]))
     if profile.thumbnails:
         columns["thumbnail"] = pa.array(profile.thumbnails, pa.binary())
-    described = json.dumps(asdict(schema)).encode()
-    return pa.table(columns).replace_schema_metadata({_SCHEMA_KEY: described})
+    return pa.table(columns).replace_schema_metadata({_SCHEMA_KEY: schema.json})
 
 
 def profile_of(table: pa.Table) -> Profile:
