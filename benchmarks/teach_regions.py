@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.peak import peak_mb
+from lavise.heap import bound_heap
 
 _CHANNELS: Final = 256
 _CONCEPTS: Final = 80
@@ -42,6 +43,8 @@ def write(folder: Path, regions: int) -> None:
 
 def teach(folder: Path, regions: int) -> float:
     """Teaches on them as ``lavise teach`` does, one epoch; returns recall@1 on what is held out."""
+    bound_heap(large=8 * 2**20)  # as lavise teach does
+
     import torch
 
     from lavise.teach.examples import RegionExamples

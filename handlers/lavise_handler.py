@@ -25,6 +25,7 @@ from google.rpc import code_pb2
 
 from lavise.errors import LaviseError, RequestError, SpecError
 from lavise.explainer import DEFAULT_MOST_ACTIVE, Explainer
+from lavise.heap import settle_heap
 from lavise.images import encode_jpeg, prepare
 from lavise.messages import (
     base64_text,
@@ -114,6 +115,7 @@ class LaviseHandler:
         self._metrics = Metrics(context.metrics, self._name)
         side = self._explainer.input_size
         self._explainer.explain([np.zeros((side, side, 3), dtype=np.uint8)])
+        settle_heap()
         _log.info(
             "lavise: bundle %s on %s (%s)",
             self._explainer.digest[:12],

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lavise.errors import EnvironmentProblem
+from lavise.heap import bound_heap, settle_heap
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.grpc_server import grpc_door
-from lavise_service.companion.heap import bound_heap, settle_heap
 from lavise_service.companion.housekeeping import keep_house
 from lavise_service.companion.http.app import http_app
 from lavise_service.companion.http_server import http_server, listen
