@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_exponential_jitter,
-)
+from tenacity import AsyncRetrying
 
+from lavise.client.patience import again, code_of
 from lavise.client.requests import (
     OPTIONS,
-    REPEATABLE,
-    STREAM_ATTEMPTS,
     Image,
     compare_request,
     comparison_of,
@@ -57,7 +52,7 @@ class AsyncClient:
         timeout_s: float = 60.0,
     ) -> None:
         self._call: dict[str, Any] = {"metadata": metadata(token)}
-        self._unary = self._call | {"timeout": timeout_s}
+        self._timeout_s = timeout_s
         if tls or root_certificates or client_certificate:
             secret = credentials(
                 root_certificates=root_certificates,
@@ -93,13 +88,13 @@ class AsyncClient:
             method=method,
             heatmaps=heatmaps,
         )
-        found: explain_pb2.ExplainResponse = await self._explainer.Explain(request, **self._unary)
+        found: explain_pb2.ExplainResponse = await self._ask(self._explainer.Explain, request)
         return found
 
     async def model(self) -> explain_pb2.GetModelResponse:
         """What the server has loaded."""
         request = explain_pb2.GetModelRequest()
-        found: explain_pb2.GetModelResponse = await self._explainer.GetModel(request, **self._unary)
+        found: explain_pb2.GetModelResponse = await self._ask(self._explainer.GetModel, request)
         return found
 
     async def describe_filters(
@@ -108,7 +103,7 @@ class AsyncClient:
         """What the catalog knows of some filters, or of all, page after page."""
         request = explain_pb2.DescribeFiltersRequest(layer=layer, indices=indices)
         while True:
-            page = await self._explainer.DescribeFilters(request, **self._unary)
+            page = await self._ask(self._explainer.DescribeFilters, request)
             for one in page.filters:
                 yield one
             if not page.next_page_token:
@@ -144,7 +139,7 @@ class AsyncClient:
         )
         answer = bias_pb2.UploadImageSetResponse()
         known = await self._known(about.name) if name else bias_pb2.ImageSet()
-        async for attempt in _attempts():
+        async for attempt in AsyncRetrying(**again()):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     known = await self._known(about.name)
@@ -159,7 +154,7 @@ class AsyncClient:
         try:
             return await self.image_set(name)
         except grpc.RpcError as problem:
-            if _code(problem) is grpc.StatusCode.NOT_FOUND:
+            if code_of(problem) is grpc.StatusCode.NOT_FOUND:
                 return bias_pb2.ImageSet()
             raise
 
@@ -179,14 +174,14 @@ class AsyncClient:
     async def image_set(self, name: str) -> bias_pb2.ImageSet:
         """What is known of a set."""
         request = bias_pb2.GetImageSetRequest(name=name)
-        answer: bias_pb2.GetImageSetResponse = await self._bias.GetImageSet(request, **self._unary)
+        answer: bias_pb2.GetImageSetResponse = await self._ask(self._bias.GetImageSet, request)
         return answer.image_set
 
     async def image_sets(self) -> AsyncIterator[bias_pb2.ImageSet]:
         """The sets, newest first."""
         request = bias_pb2.ListImageSetsRequest()
         while True:
-            page = await self._bias.ListImageSets(request, **self._unary)
+            page = await self._ask(self._bias.ListImageSets, request)
             for one in page.image_sets:
                 yield one
             if not page.next_page_token:
@@ -195,7 +190,7 @@ class AsyncClient:
 
     async def delete_image_set(self, name: str) -> None:
         """Removes everything of a set."""
-        await self._bias.DeleteImageSet(bias_pb2.DeleteImageSetRequest(name=name), **self._unary)
+        await self._ask(self._bias.DeleteImageSet, bias_pb2.DeleteImageSetRequest(name=name))
 
     async def compare(
         self,
@@ -222,7 +217,7 @@ class AsyncClient:
         """
         request = compare_request(a, b, alpha=alpha, seed=seed, permutations=permutations)
         found: bias_pb2.Comparison | None = None
-        async for attempt in _attempts():
+        async for attempt in AsyncRetrying(**again()):
             with attempt:
                 async for event in self._bias.Compare(request, **self._call):
                     progress(event.progress.stage, event.progress.done)
@@ -234,16 +229,14 @@ class AsyncClient:
     async def comparison(self, name: str) -> bias_pb2.Comparison:
         """A comparison that was made before."""
         request = bias_pb2.GetComparisonRequest(name=name)
-        answer: bias_pb2.GetComparisonResponse = await self._bias.GetComparison(
-            request, **self._unary
-        )
+        answer: bias_pb2.GetComparisonResponse = await self._ask(self._bias.GetComparison, request)
         return answer.comparison
 
     async def comparisons(self) -> AsyncIterator[bias_pb2.Comparison]:
         """The comparisons without their reports, newest first."""
         request = bias_pb2.ListComparisonsRequest()
         while True:
-            page = await self._bias.ListComparisons(request, **self._unary)
+            page = await self._ask(self._bias.ListComparisons, request)
             for one in page.comparisons:
                 yield one
             if not page.next_page_token:
@@ -253,7 +246,16 @@ class AsyncClient:
     async def delete_comparison(self, name: str) -> None:
         """Removes a comparison."""
         request = bias_pb2.DeleteComparisonRequest(name=name)
-        await self._bias.DeleteComparison(request, **self._unary)
+        await self._ask(self._bias.DeleteComparison, request)
+
+    async def _ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - generated, untyped
+        """A call that is no stream, again and again while there is time."""
+        ends = monotonic() + self._timeout_s
+
+        async def once() -> Any:  # noqa: ANN401
+            return await call(request, timeout=max(0.0, ends - monotonic()), **self._call)
+
+        return await AsyncRetrying(**again(within_s=self._timeout_s))(once)
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -273,25 +275,3 @@ class AsyncClient:
 
 def _stub(kind: Callable[[Any], Any], channel: Any) -> Any:  # noqa: ANN401 - generated, untyped
     return kind(channel)
-
-
-def _attempts() -> AsyncRetrying:
-    """A call that is a stream, again and again while the server may be back."""
-    return AsyncRetrying(
-        retry=retry_if_exception(_may_be_repeated),
-        stop=stop_after_attempt(STREAM_ATTEMPTS),
-        wait=wait_exponential_jitter(multiplier=0.5, max=8),
-        reraise=True,
-    )
-
-
-def _may_be_repeated(problem: BaseException) -> bool:
-    # Where a server ends a stream that is still written, grpc.aio may fail to write before it reads
-    # why, and calls that INTERNAL; a server's own INTERNAL comes with trailers.
-    if _code(problem) is grpc.StatusCode.INTERNAL:
-        return isinstance(problem, grpc.aio.AioRpcError) and not problem.trailing_metadata()
-    return _code(problem) in REPEATABLE
-
-
-def _code(problem: BaseException) -> grpc.StatusCode | None:
-    return problem.code() if isinstance(problem, grpc.aio.AioRpcError) else None

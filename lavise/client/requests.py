@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -16,31 +15,7 @@ if TYPE_CHECKING:
 Image: TypeAlias = Path | tuple[str, bytes]
 """A file, or a name and the encoded image."""
 CHUNK_BYTES: Final = 256 * 1024
-STREAM_ATTEMPTS: Final = 8
-"""Of an upload or a comparison: 31 s of waiting, and some chance."""
-REPEATABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-_SERVICES: Final = ("lavise.v1.Explainer", "lavise.v1.BiasComparison")
-_CHANGING: Final = ("UploadImageSet", "ImportImageSet", "Compare")
-# Waits of 1, 3, 9 and 15 s, and gRPC allows no more than these five attempts: a worker that died is
-# back after 4 to 6 s, a TorchServe that died after 10 to 20.
-_RETRY: Final = {
-    "maxAttempts": 5,
-    "initialBackoff": "1s",
-    "maxBackoff": "15s",
-    "backoffMultiplier": 3,
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-}
-_CONFIG: Final = json.dumps(
-    {
-        "methodConfig": [
-            {"name": [{"service": name} for name in _SERVICES], "retryPolicy": _RETRY},
-            # A stream is repeated by the client itself, an upload from where it stopped.
-            {"name": [{"service": _SERVICES[1], "method": name} for name in _CHANGING]},
-        ]
-    }
-)
 OPTIONS: Final = (
-    ("grpc.service_config", _CONFIG),
     # A name that stands for several servers: each in turn, and one that is gone is passed over.
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_reconnect_backoff_ms", 2000),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying
 
+from lavise.client.patience import again, code_of
 from lavise.client.requests import (
     OPTIONS,
-    REPEATABLE,
-    STREAM_ATTEMPTS,
     Image,
     compare_request,
     comparison_of,
@@ -52,7 +52,7 @@ class Client:
         timeout_s: float = 60.0,
     ) -> None:
         self._call: dict[str, Any] = {"metadata": metadata(token)}
-        self._unary = self._call | {"timeout": timeout_s}
+        self._timeout_s = timeout_s
         if tls or root_certificates or client_certificate:
             secret = credentials(
                 root_certificates=root_certificates,
@@ -88,13 +88,13 @@ class Client:
             method=method,
             heatmaps=heatmaps,
         )
-        found: explain_pb2.ExplainResponse = self._explainer.Explain(request, **self._unary)
+        found: explain_pb2.ExplainResponse = self._ask(self._explainer.Explain, request)
         return found
 
     def model(self) -> explain_pb2.GetModelResponse:
         """What the server has loaded."""
         request = explain_pb2.GetModelRequest()
-        found: explain_pb2.GetModelResponse = self._explainer.GetModel(request, **self._unary)
+        found: explain_pb2.GetModelResponse = self._ask(self._explainer.GetModel, request)
         return found
 
     def describe_filters(
@@ -103,7 +103,7 @@ class Client:
         """What the catalog knows of some filters, or of all, page after page."""
         request = explain_pb2.DescribeFiltersRequest(layer=layer, indices=indices)
         while True:
-            page = self._explainer.DescribeFilters(request, **self._unary)
+            page = self._ask(self._explainer.DescribeFilters, request)
             yield from page.filters
             if not page.next_page_token:
                 return
@@ -138,7 +138,7 @@ class Client:
         )
         answer = bias_pb2.UploadImageSetResponse()
         known = self._known(about.name) if name else bias_pb2.ImageSet()
-        for attempt in _attempts():
+        for attempt in Retrying(**again()):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     known = self._known(about.name)
@@ -153,7 +153,7 @@ class Client:
         try:
             return self.image_set(name)
         except grpc.RpcError as problem:
-            if _code(problem) is grpc.StatusCode.NOT_FOUND:
+            if code_of(problem) is grpc.StatusCode.NOT_FOUND:
                 return bias_pb2.ImageSet()
             raise
 
@@ -171,14 +171,14 @@ class Client:
     def image_set(self, name: str) -> bias_pb2.ImageSet:
         """What is known of a set."""
         request = bias_pb2.GetImageSetRequest(name=name)
-        answer: bias_pb2.GetImageSetResponse = self._bias.GetImageSet(request, **self._unary)
+        answer: bias_pb2.GetImageSetResponse = self._ask(self._bias.GetImageSet, request)
         return answer.image_set
 
     def image_sets(self) -> Iterator[bias_pb2.ImageSet]:
         """The sets, newest first."""
         request = bias_pb2.ListImageSetsRequest()
         while True:
-            page = self._bias.ListImageSets(request, **self._unary)
+            page = self._ask(self._bias.ListImageSets, request)
             yield from page.image_sets
             if not page.next_page_token:
                 return
@@ -186,7 +186,7 @@ class Client:
 
     def delete_image_set(self, name: str) -> None:
         """Removes everything of a set."""
-        self._bias.DeleteImageSet(bias_pb2.DeleteImageSetRequest(name=name), **self._unary)
+        self._ask(self._bias.DeleteImageSet, bias_pb2.DeleteImageSetRequest(name=name))
 
     def compare(
         self,
@@ -213,7 +213,7 @@ class Client:
         """
         request = compare_request(a, b, alpha=alpha, seed=seed, permutations=permutations)
         found: bias_pb2.Comparison | None = None
-        for attempt in _attempts():
+        for attempt in Retrying(**again()):
             with attempt:
                 for event in self._bias.Compare(request, **self._call):
                     progress(event.progress.stage, event.progress.done)
@@ -225,14 +225,14 @@ class Client:
     def comparison(self, name: str) -> bias_pb2.Comparison:
         """A comparison that was made before."""
         request = bias_pb2.GetComparisonRequest(name=name)
-        answer: bias_pb2.GetComparisonResponse = self._bias.GetComparison(request, **self._unary)
+        answer: bias_pb2.GetComparisonResponse = self._ask(self._bias.GetComparison, request)
         return answer.comparison
 
     def comparisons(self) -> Iterator[bias_pb2.Comparison]:
         """The comparisons without their reports, newest first."""
         request = bias_pb2.ListComparisonsRequest()
         while True:
-            page = self._bias.ListComparisons(request, **self._unary)
+            page = self._ask(self._bias.ListComparisons, request)
             yield from page.comparisons
             if not page.next_page_token:
                 return
@@ -241,7 +241,16 @@ class Client:
     def delete_comparison(self, name: str) -> None:
         """Removes a comparison."""
         request = bias_pb2.DeleteComparisonRequest(name=name)
-        self._bias.DeleteComparison(request, **self._unary)
+        self._ask(self._bias.DeleteComparison, request)
+
+    def _ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - generated, untyped
+        """A call that is no stream, again and again while there is time."""
+        ends = monotonic() + self._timeout_s
+
+        def once() -> Any:  # noqa: ANN401
+            return call(request, timeout=max(0.0, ends - monotonic()), **self._call)
+
+        return Retrying(**again(within_s=self._timeout_s))(once)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -261,17 +270,3 @@ class Client:
 
 def _stub(kind: Callable[[Any], Any], channel: Any) -> Any:  # noqa: ANN401 - generated, untyped
     return kind(channel)
-
-
-def _attempts() -> Retrying:
-    """A call that is a stream, again and again while the server may be back."""
-    return Retrying(
-        retry=retry_if_exception(lambda problem: _code(problem) in REPEATABLE),
-        stop=stop_after_attempt(STREAM_ATTEMPTS),
-        wait=wait_exponential_jitter(multiplier=0.5, max=8),
-        reraise=True,
-    )
-
-
-def _code(problem: BaseException) -> grpc.StatusCode | None:
-    return problem.code() if isinstance(problem, grpc.Call) else None

@@ -56,6 +56,14 @@ class PatientNoMore(H11Protocol):
         else:
             self._stop_watching()
 
+    def shutdown(self) -> None:
+        """Closes the connection once what has arrived on it is read.
+
+        A request that lies unread as its connection closes is reset, and nobody hears why. The
+        loop reads between the first call and the second.
+        """
+        self.loop.call_soon(self.loop.call_soon, super().shutdown)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clock."""
         self._stop_watching()
