@@ -84,7 +84,7 @@ def all_words_bundle() -> bundles.Bundle:
             file = folder / bundles.layer_file("mapper", layer.name, "safetensors")
             where = places | write_tensors(file, mapper_arrays(mapper))
             shape = (layer.channels, layer.height, layer.width)
-            write_graphs(folder, layer.name, mapper, words.vectors, shape, where)
+            write_graphs(folder, layer.name, mapper, words, shape, where)
         bundles.write_manifest(folder, manifest)
     return bundles.open_bundle(_ALL_WORDS)
 

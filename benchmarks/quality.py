@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.harness import BUILD, Row, at_least
 from benchmarks.material import bundle
 from benchmarks.photographs import LABELS, is_right, photograph
-from lavise.catalog import make_catalog, vocabulary_vectors
+from lavise.catalog import load_vocabulary, make_catalog
 from lavise.demo.scenes import Scenes
 from lavise.explainer import Explainer
 from lavise.filter_words import VOTE_TEMPERATURE
@@ -33,7 +33,6 @@ from lavise.teach.evaluation import recall_at
 from lavise.teach.features import extract_features
 from lavise.teach.training import PAPER_RECIPE, Examples, train_regression
 from lavise.word_scores import WordScores
-from lavise.words import WordVectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from lavise.bundle import Bundle
     from lavise.mapper import MapperWeights
     from lavise.teach.features import Features
+    from lavise.words import WordVectors
 
 SEEDS: Final = (1, 2, 3)
 _SCENES: Final = 1800
@@ -56,7 +56,7 @@ def words_rows() -> Iterable[Row]:
     """Recall of objects and of filter-image pairs, hits of filter words, on held-out scenes."""
     found = described()
     explainer = Explainer(found)
-    vocabulary = WordVectors(explainer.vocabulary, vocabulary_vectors(found))
+    vocabulary = load_vocabulary(found)
     paper = _paper_mapper(found, vocabulary)
     held = [held_out(seed) for seed in SEEDS]
 
@@ -102,7 +102,7 @@ def filter_word_hits(held: Sequence[Features]) -> tuple[list[float], list[float]
     explainer = Explainer(found)
     catalog = explainer.catalog()
     assert catalog is not None, "the bundle was described"
-    vocabulary = WordVectors(explainer.vocabulary, vocabulary_vectors(found))
+    vocabulary = load_vocabulary(found)
     paper_words = _paper_filter_words(explainer, _paper_mapper(found, vocabulary), vocabulary)
     own_words = [[word for word, _ in row] for row in catalog.words]
     selective = [_selective(one, vocabulary) for one in held]
@@ -201,7 +201,7 @@ def _object_recall(
     mapper: MapperWeights, features: Features, vocabulary: WordVectors
 ) -> dict[str, float]:
     names = [features.categories[i] for i in features.category]
-    score = WordScores.of(mapper, vocabulary.vectors)
+    score = WordScores.of(mapper, vocabulary)
     return recall_at(score, features.layers[_LAYER].regions[:], names, vocabulary)
 
 

@@ -18,7 +18,7 @@ from benchmarks.harness import Row, at_least, at_most
 from benchmarks.material import bundle
 from benchmarks.quality import filter_word_hits, held_out
 from benchmarks.random_cnn import LAYER
-from lavise.catalog import load_mapper, make_catalog, vocabulary_vectors
+from lavise.catalog import load_mapper, load_vocabulary, make_catalog
 from lavise.catalog_table import read_catalog
 from lavise.cnn import load_cnn
 from lavise.demo.scenes import Scenes
@@ -30,7 +30,6 @@ from lavise.teach.features import extract_features
 from lavise.teach.teaching import Plan, teach
 from lavise.teach.training import Examples, train_concepts
 from lavise.word_scores import WordScores
-from lavise.words import WordVectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,8 +48,8 @@ _OBJECTS_A_SCENE: Final = 2.4
 def _recall(style: str, scenes: int) -> list[dict[str, float]]:
     found = bundle()
     mapper = load_mapper(found, found.manifest.mappers[0])
-    vocabulary = WordVectors(found.words(), vocabulary_vectors(found))
-    score = WordScores.of(mapper, vocabulary.vectors)
+    vocabulary = load_vocabulary(found)
+    score = WordScores.of(mapper, vocabulary)
     recalls = []
     for seed in SEEDS:
         features = held_out(seed, style, scenes)

@@ -26,6 +26,7 @@ from lavise.progress import Track, silent
 from lavise.quantiles import RELATIVE_ERROR, CellHistogram
 from lavise.runtime import Device, open_session
 from lavise.tensors import read_tensors
+from lavise.words import WordVectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -287,7 +288,7 @@ def summarise(
     words = bundle.words()
     table = describe(
         load_mapper(bundle, mapper),
-        vocabulary_vectors(bundle),
+        load_vocabulary(bundle),
         found,
         skilled=_is_skilled(mapper),
         track=track,
@@ -336,8 +337,9 @@ def load_mapper(bundle: bundles.Bundle, entry: MapperEntry) -> MapperWeights:
     )
 
 
-def vocabulary_vectors(bundle: bundles.Bundle) -> np.ndarray:
-    """The vocabulary's unit-norm vectors, (V, D)."""
+def load_vocabulary(bundle: bundles.Bundle) -> WordVectors:
+    """The words that a bundle answers from."""
     grouped = read_tensors(bundle.path / "vocabulary.safetensors")["vocabulary"]
     size = bundle.manifest.vocabulary
-    return np.ascontiguousarray(grouped[: size.dimension, : size.size].T)
+    vectors = np.ascontiguousarray(grouped[: size.dimension, : size.size].T)
+    return WordVectors(bundle.words(), vectors)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lavise.catalog import LayerStatistics
     from lavise.catalog_table import Verdict
     from lavise.mapper import MapperWeights
+    from lavise.words import WordVectors
 
 VOTE_TEMPERATURE: Final = 0.05
 N_WORDS: Final = 10
@@ -59,7 +60,7 @@ class FilterWords:
 
 def describe(
     mapper: MapperWeights,
-    vocabulary: np.ndarray,
+    vocabulary: WordVectors,
     found: LayerStatistics,
     *,
     skilled: bool = True,
@@ -70,7 +71,7 @@ def describe(
 
     Args:
         mapper: Of the layer.
-        vocabulary: Unit-norm word vectors (V, D).
+        vocabulary: The words.
         found: What the stream left.
         skilled: Whether the mapper's words are worth anything.
         track: Shows progress.

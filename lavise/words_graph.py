@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from lavise.mapper import MapperWeights
     from lavise.tensors import Location
+    from lavise.word_scores import Spoken
 
 _HEADER: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -177,16 +178,19 @@ _TOP_K: Final = """
 }}
 """
 
-# A concept without a word speaks for word 0, at a handicap that no cosine is below.
+# Each of the best concepts speaks for several words: see lavise.word_scores.Spoken.
 _NAMING: Final = """
   p_best, concept = TopK <axis = -1> (posterior, n_named)
   p_safe = Max (p_best, tiny)
   p_log = Log (p_safe)
   p_scaled = Mul (p_log, naming)
+  p_each = Unsqueeze (p_scaled, last_axis)
   handicap = Gather (concept_handicap, concept)
-  said = Add (p_scaled, handicap)
+  said_each = Add (p_each, handicap)
+  said = Reshape (said_each, shape_flat)
   said_dot = Mul (said, g_safe)
-  said_word = Gather (concept_word, concept)
+  word_each = Gather (concept_word, concept)
+  said_word = Reshape (word_each, shape_flat)
   dot = ScatterElements <axis = 2, reduction = "max"> (cosine_dot, said_word, said_dot)
 """
 
@@ -211,7 +215,7 @@ def grouped_vocabulary(vectors: np.ndarray) -> np.ndarray:
 
 def build_words_graph(
     mapper: MapperWeights,
-    named: np.ndarray,
+    spoken: Spoken,
     n_words: int,
     shape: tuple[int, int, int],
     method: str,
@@ -223,7 +227,7 @@ def build_words_graph(
 
     Args:
         mapper: The mapper whose form and sizes the graph follows.
-        named: (K,) from lavise.word_scores.named_words().
+        spoken: What the mapper's concepts speak for.
         n_words: V.
         shape: The layer's feature map (C, H, W).
         method: One of lavise.graph_terms.GRAPH_METHODS.
@@ -283,9 +287,9 @@ def build_words_graph(
         "one_cell": np.array(1 / (H * W), dtype=np.float32),
         "tiny": np.array(1e-12, dtype=np.float32),
         "naming": np.array(NAMING_TEMPERATURE, dtype=np.float32),
-        "n_named": np.array([min(N_NAMED, named.size)]),
-        "concept_word": np.maximum(named, 0),
-        "concept_handicap": np.where(named >= 0, 1, -9).astype(np.float32),
+        "n_named": np.array([min(N_NAMED, len(spoken.word))]),
+        "concept_word": spoken.word,
+        "concept_handicap": spoken.handicap + np.float32(1),
     }
     return finished(text, constants, weights)
 

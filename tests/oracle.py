@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lavise.mapper import MapperWeights
+from lavise.words import WordVectors
 
 Vector = list[float]
 TINY = 1e-12
@@ -109,8 +110,16 @@ def posterior_of(mapper: MapperWeights, v: Vector) -> Vector:
     return softmax([*own, *second])
 
 
-def word_scores(mapper: MapperWeights, v: Vector, vocabulary: np.ndarray) -> np.ndarray:
-    """(V,) max(cos(g, w), 1 + 0.05 log p(c)) over the 8 best concepts c whose word w is."""
+def word_scores(
+    mapper: MapperWeights,
+    v: Vector,
+    vocabulary: np.ndarray,
+    kin: Sequence[dict[int, float]] = (),
+) -> np.ndarray:
+    """(V,) max(cos(g, w), 1 + 0.05 log p(c) - h) over the 8 best concepts c that speak for w.
+
+    h is 0 for the word that names c, and 0.1 (1 - log s) for its kin, by their nearness s.
+    """
     found = cosines(map_feature(mapper, v), vocabulary)
     posterior = posterior_of(mapper, v)
     for c in sorted(range(len(posterior)), key=lambda c: -posterior[c])[:8]:
@@ -118,7 +127,15 @@ def word_scores(mapper: MapperWeights, v: Vector, vocabulary: np.ndarray) -> np.
         word = max(range(len(near)), key=lambda i: near[i])
         if near[word] >= 0.8:
             found[word] = max(found[word], 1 + 0.05 * math.log(max(posterior[c], TINY)))
+        for word, s in kin[c].items() if kin else ():
+            said = 1 + 0.05 * math.log(max(posterior[c], TINY)) - 0.1 * (1 - math.log(s))
+            found[word] = max(found[word], said)
     return found
+
+
+def strange_words(vectors: np.ndarray) -> WordVectors:
+    """Words that WordNet does not know."""
+    return WordVectors([f"xq{i}" for i in range(len(vectors))], vectors.astype(np.float32))
 
 
 def cosines(g: Vector, vocabulary: np.ndarray) -> np.ndarray:
@@ -136,6 +153,7 @@ def scores(
     vocabulary: np.ndarray,
     method: str,
     threshold: float = 0.0,
+    kin: Sequence[dict[int, float]] = (),
 ) -> tuple[np.ndarray, float] | None:
     """(V,) scores of all words for one filter on one image, and how far float32 may be off.
 
@@ -145,7 +163,7 @@ def scores(
     if v is None:
         return None
     g = map_feature(mapper, v)
-    return word_scores(mapper, v, vocabulary), 1e-4 * (1 + 1 / max(norm(g), 1e-9))
+    return word_scores(mapper, v, vocabulary, kin), 1e-4 * (1 + 1 / max(norm(g), 1e-9))
 
 
 def random_mapper(

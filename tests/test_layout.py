@@ -16,8 +16,8 @@ TEACHING = {"torch", "torchvision", "onnx", "onnxscript", "gensim", "safetensors
 # Who is below whom: a module imports nothing of a line after its own.
 LAYERS = (
     ("errors", "progress", "prefetch", "graph_terms", "manifest", "attention", "quantiles", "v1"),
-    ("signature",),
-    ("mapper", "masking", "options", "explanation", "tensors", "runtime"),
+    ("signature", "wordnet"),
+    ("mapper", "masking", "options", "explanation", "tensors", "runtime", "kin"),
     ("bundle", "catalog_table", "word_scores"),
     ("explainer", "filter_words"),
     ("catalog", "messages", "teach"),

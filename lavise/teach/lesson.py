@@ -273,7 +273,7 @@ class Lesson:
     def _recall(self, weights: MapperWeights, rows: np.ndarray) -> dict[str, float]:
         """recall@k of some regions, a part of them in memory at a time."""
         vocabulary = self.subject.vocabulary
-        score = WordScores.of(weights, vocabulary.vectors)
+        score = WordScores.of(weights, vocabulary)
         total: dict[str, float] = {}
         for start in range(0, len(rows), _MEASURED_AT_ONCE):
             some = rows[start : start + _MEASURED_AT_ONCE]

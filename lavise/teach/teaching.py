@@ -28,7 +28,7 @@ from lavise.teach.plan import Plan
 from lavise.teach.subject import Subject, open_subject
 from lavise.teach.training_log import TrainingLog
 from lavise.tensors import write_tensors
-from lavise.word_scores import named_words
+from lavise.word_scores import Spoken
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lavise.teach.own_classes import Head
     from lavise.teach.parallel import Ranks
     from lavise.tensors import Location
+    from lavise.words import WordVectors
 
 __all__ = ["Plan", "mapper_arrays", "teach", "write_graphs"]
 
@@ -242,7 +243,7 @@ def _write(
             mapper_arrays(weights),
         )
         shape = (layer.channels, layer.height, layer.width)
-        write_graphs(folder, layer.name, weights, vocabulary.vectors, shape, where)
+        write_graphs(folder, layer.name, weights, vocabulary, shape, where)
     manifest = Manifest(
         name=plan.name,
         cnn=entry,
@@ -263,7 +264,7 @@ def write_graphs(
     folder: Path,
     layer: str,
     mapper: MapperWeights,
-    vocabulary: np.ndarray,
+    vocabulary: WordVectors,
     shape: tuple[int, int, int],
     weights: Mapping[str, Location],
 ) -> None:
@@ -273,19 +274,17 @@ def write_graphs(
         folder: Of the bundle.
         layer: Its name.
         mapper: Its mapper.
-        vocabulary: (V, D) unit-norm word vectors.
+        vocabulary: The words.
         shape: Its feature map (C, H, W).
         weights: Where in the folder each weight lies.
     """
-    named = named_words(mapper.E, vocabulary)
+    spoken, n_words = Spoken.by(mapper, vocabulary), len(vocabulary.words)
     for method in GRAPH_METHODS:
         for many, suffix in ((False, f"{method}.onnx"), (True, f"{method}.many.onnx")):
-            graph = build_words_graph(
-                mapper, named, len(vocabulary), shape, method, weights, many=many
-            )
+            graph = build_words_graph(mapper, spoken, n_words, shape, method, weights, many=many)
             file = folder / bundles.layer_file("words", layer, suffix)
             file.write_bytes(graph.SerializeToString())
-    graph = build_profile_graph(mapper, len(vocabulary), shape, weights)
+    graph = build_profile_graph(mapper, n_words, shape, weights)
     (folder / bundles.layer_file("profile", layer, "onnx")).write_bytes(graph.SerializeToString())
 
 

@@ -15,9 +15,9 @@ from lavise.catalog import (
     EXCEEDED,
     LayerStatistics,
     load_mapper,
+    load_vocabulary,
     make_catalog,
     stream,
-    vocabulary_vectors,
 )
 from lavise.catalog_table import CatalogTable, read_catalog, write_catalog
 from lavise.errors import DatasetError, EnvironmentProblem, ImageError
@@ -238,7 +238,7 @@ def test_load_mapper_is_what_was_taught(tiny_bundle: Path) -> None:
         C = CHANNELS[entry.layer]
         assert mapper.W_first.shape == (C, entry.n_own + entry.n_hidden)
         assert mapper(np.zeros((2, C), dtype=np.float32)).shape == (2, 8)
-    vectors = vocabulary_vectors(bundle)
+    vectors = load_vocabulary(bundle).vectors
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert len(vectors) == len(bundle.words())
 

@@ -13,7 +13,8 @@ from PIL import Image
 from lavise import explainer as explaining
 from lavise import graphs
 from lavise.bundle import open_bundle, write_manifest
-from lavise.catalog import load_mapper, vocabulary_vectors
+from lavise.catalog import load_mapper, load_vocabulary
+
 from lavise.errors import EnvironmentProblem, ImageError, RequestError
 from lavise.explainer import DEFAULT_MOST_ACTIVE, Explainer
 from lavise.explanation import N_PREDICTIONS, Explanation
@@ -50,22 +51,28 @@ def check_against_equations(explainer: Explainer, image: np.ndarray, got: Explan
     bundle = explainer.bundle
     position = LAYERS.index(got.layer)
     mapper = load_mapper(bundle, bundle.manifest.mappers[position])
-    vocabulary = vocabulary_vectors(bundle)
+    words = load_vocabulary(bundle)
+    vocabulary = words.vectors
+    found, near = kin_words(mapper.concepts, words.words, named_words(mapper.E, vocabulary), 12)
+    kin = [
+        {word: s for word, s in zip(*row, strict=True) if s > 0}
+        for row in zip(found.tolist(), near.tolist(), strict=True)
+    ]
     feature_map = maps_of(explainer, image, got.layer)
     for row, f in enumerate(got.filters.tolist()):
-        found = scores(feature_map, f, mapper, vocabulary, "attention")
-        assert got.inactive[row] == (found is None)
+        right = scores(feature_map, f, mapper, vocabulary, "attention", kin=kin)
+        assert got.inactive[row] == (right is None)
         assert got.activation[row] == pytest.approx(feature_map[f].max(), rel=1e-5)
-        if found is None:
+        if right is None:
             assert got.words(row) == []
             continue
-        expected, tolerance = found
-        words = got.words(row)
-        assert len({word for word, _ in words}) == len(words) == got.scores.shape[1]
-        for word, score in words:
+        expected, tolerance = right
+        said = got.words(row)
+        assert len({word for word, _ in said}) == len(said) == got.scores.shape[1]
+        for word, score in said:
             assert score == pytest.approx(expected[explainer.vocabulary.index(word)], abs=tolerance)
-        best = np.sort(expected)[::-1][: len(words)]
-        np.testing.assert_allclose([score for _, score in words], best, atol=tolerance)
+        best = np.sort(expected)[::-1][: len(said)]
+        np.testing.assert_allclose([score for _, score in said], best, atol=tolerance)
 
 
 def same(a: Explanation, b: Explanation) -> None:

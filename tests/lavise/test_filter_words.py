@@ -13,14 +13,15 @@ from lavise.manifest import LayerEntry
 from lavise.mapper import MapperWeights
 from lavise.progress import silent
 from lavise.word_scores import WordScores
-from tests.oracle import MAPPER_KINDS, random_mapper, unit_rows, word_scores
+from lavise.words import WordVectors
+from tests.oracle import MAPPER_KINDS, random_mapper, strange_words, unit_rows, word_scores
 
 C, D, V = 60, 8, 40
 N_PROBE = 600
 
 
-def draw_vocabulary(rng: np.random.Generator, n_words: int = V) -> np.ndarray:
-    return unit_rows(rng.normal(size=(n_words, D))).astype(np.float32)
+def draw_vocabulary(rng: np.random.Generator, n_words: int = V) -> WordVectors:
+    return strange_words(unit_rows(rng.normal(size=(n_words, D))))
 
 
 def draw_probe(rng: np.random.Generator, *, shared: bool) -> np.ndarray:
@@ -54,7 +55,7 @@ def random_tops(rng: np.random.Generator, maps: np.ndarray, n: int) -> list[np.n
 
 
 def p_values(
-    mapper: MapperWeights, vocabulary: np.ndarray, found: LayerStatistics, seed: int
+    mapper: MapperWeights, vocabulary: WordVectors, found: LayerStatistics, seed: int
 ) -> np.ndarray:
     counts = (found.image >= 0).sum(axis=1)
     statistic = describe(mapper, vocabulary, found, seed=seed).statistic
@@ -79,7 +80,7 @@ def test_votes_are_softmax_of_scores(seed: int, kind: str, rows: int, n_words: i
 
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
     for row in range(rows):
-        scores = word_scores(mapper, features[row].astype(float).tolist(), vocabulary)
+        scores = word_scores(mapper, features[row].astype(float).tolist(), vocabulary.vectors)
         raised = [math.exp(c / VOTE_TEMPERATURE) for c in scores]
         expected = np.array(raised) / sum(raised)
         np.testing.assert_allclose(shares[row], expected, rtol=0.02, atol=2e-3)
@@ -170,7 +171,9 @@ def test_filters_that_agree_with_themselves_are_described() -> None:
     none = np.zeros((0, 0), dtype=np.float32)
     b = np.zeros(6, dtype=np.float32)
     names = tuple(f"cause {i}" for i in range(6))
-    mapper = MapperWeights("concepts", 6, 0, W, b, none, none.ravel(), vocabulary[:6], names)
+    mapper = MapperWeights(
+        "concepts", 6, 0, W, b, none, none.ravel(), vocabulary.vectors[:6], names
+    )
     top = random_tops(rng, maps, TOP_IMAGES)
     for f in range(10):
         top[f] = np.flatnonzero(cause == f % 6)[:TOP_IMAGES]

@@ -12,9 +12,9 @@ from lavise.mapper import MapperWeights
 from lavise.runtime import open_session
 from lavise.teach.teaching import mapper_arrays
 from lavise.tensors import write_tensors
-from lavise.word_scores import named_words
+from lavise.word_scores import Spoken
 from lavise.words_graph import build_words_graph, grouped_vocabulary
-from tests.oracle import MAPPER_KINDS, random_mapper, scores, unit_rows
+from tests.oracle import MAPPER_KINDS, random_mapper, scores, strange_words, unit_rows
 
 # What feature maps look like: a plain normal draw, behind ReLU6 and saturated, mostly zero, all
 # negative, and one with a filter that is zero everywhere.
@@ -59,8 +59,8 @@ def session_of(
     places |= write_tensors(
         folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary)}
     )
-    named = named_words(mapper.E, vocabulary)
-    graph = build_words_graph(mapper, named, len(vocabulary), shape, method, places, many=many)
+    spoken = Spoken.by(mapper, strange_words(vocabulary))
+    graph = build_words_graph(mapper, spoken, len(vocabulary), shape, method, places, many=many)
     file = folder / "words.onnx"
     file.write_bytes(graph.SerializeToString())
     return open_session(file, device="cpu", threads=1)

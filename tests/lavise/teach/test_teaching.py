@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lavise.bundle import Bundle, open_bundle
-from lavise.catalog import load_mapper, vocabulary_vectors
+from lavise.catalog import load_mapper, load_vocabulary
 from lavise.cnn import TargetCnn, load_cnn
 from lavise.errors import (
     DatasetError,
@@ -188,7 +188,9 @@ def test_demo_scenes_are_learned(
     assert len(entry.concepts) > 100
     assert entry.metrics["examples"] > 0
     assert set(entry.concepts) & set(bundle.words())
-    np.testing.assert_allclose(np.linalg.norm(vocabulary_vectors(bundle), axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(load_vocabulary(bundle).vectors, axis=1), 1, atol=1e-5
+    )
 
 
 def test_several_layers_have_a_mapper_each(
