@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -46,11 +47,17 @@ class Explanation:
 
     def words(self, row: int) -> list[tuple[str, float]]:
         """The words of one filter, best first, each with its score; none when inactive."""
-        if self.inactive[row]:
-            return []
-        vocabulary = self.explainer.vocabulary
-        pairs = zip(self.word_ids[row].tolist(), self.scores[row].tolist(), strict=True)
-        return [(vocabulary[i], score) for i, score in pairs]
+        return list(self._words[row])
+
+    @cached_property
+    def _words(self) -> list[list[tuple[str, float]]]:
+        """Of every filter: an array is made a Python list sooner at once than row by row."""
+        found: list[list[tuple[str, float]]] = [[] for _ in self.filters]
+        active, name = np.flatnonzero(~self.inactive), self.explainer.vocabulary.__getitem__
+        ids, scores = self.word_ids[active].tolist(), self.scores[active].tolist()
+        for row, some, said in zip(active.tolist(), ids, scores, strict=True):
+            found[row] = list(zip(map(name, some), said, strict=True))
+        return found
 
     def predictions(self) -> list[tuple[str, float]]:
         """The CNN's own labels with their probabilities, most probable first; at most 5."""

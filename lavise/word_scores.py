@@ -28,7 +28,7 @@ NAMING_TEMPERATURE: Final = 0.05
 N_NAMED: Final = 8
 _NEAR: Final = 0.8
 """Least cosine of a concept to the word that names it."""
-_N_KIN: Final = 12
+_N_KIN: Final = 8
 _KIN_COSTS: Final = 0.1
 _SILENT: Final = -10.0
 """A handicap that no cosine is below."""

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from lavise.tensors import Location
     from lavise.word_scores import Spoken
 
+_FEWEST_GROUPED: Final = 256
+"""Concepts that are dealt into groups."""
 _HEADER: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
 words (float[B,{C},{H},{W}] feature_map, int64[B,F] filters, int64[1] k, int64[1] k_groups{inputs})
@@ -118,8 +120,18 @@ _MANY_THAT_SUM_TO_ONE: Final = """
   A_t = Transpose <perm = [0, 2, 1]> (A)
   P_first = MatMul (A_t, W_first)
   P = Add (P_first, b_first)
-  first_all = MatMul (rows, P)
 """
+# P has fewer rows than there are filters: it is parted, and not what it is multiplied to.
+_OF_P: Final = {
+    "both": """
+  P_own, P_hidden = Split <axis = -1> (P, split)
+  own = MatMul (rows, P_own)
+  hidden_in = MatMul (rows, P_hidden)
+""",
+    "one": """
+  first_all = MatMul (rows, P)
+""",
+}
 _LOGITS_OF_MANY: Final = """
   P_whole = ReduceMean <keepdims = 1> (P, row_axis)
   {whole}
@@ -127,10 +139,12 @@ _LOGITS_OF_MANY: Final = """
   logits = Mul (own_whole, logits_scale)
 """
 
+_PARTED: Final = """
+  own, hidden_in = Split <axis = -1> (first_all, split)
+"""
 # Which parts the mapper has: its own classifier (own), taught units (taught), or both.
 _LOGITS: Final = {
     "both": """
-  own, hidden_in = Split <axis = -1> (first_all, split)
   hidden = Relu (hidden_in)
   taught_product = MatMul (hidden, W_second)
   taught = Add (taught_product, b_second)
@@ -155,6 +169,25 @@ _DECODE: Final = {
 """,
 }
 
+# The best of many values a filter, in two stages: those of the best groups, then the best of these.
+_BEST: Final = """
+  {of}_grouped = Reshape ({values}, {of}_shape)
+  {of}_group_best = ReduceMax <keepdims = 0> ({of}_grouped, last_axis)
+  {of}_group_value, {of}_group = TopK <axis = -1> ({of}_group_best, {k_groups})
+  {of}_group_index = Unsqueeze ({of}_group, last_axis)
+  {of}_candidates = GatherND <batch_dims = 2> ({of}_grouped, {of}_group_index)
+  {of}_flat = Reshape ({of}_candidates, shape_flat)
+  {best}, {of}_place = TopK <axis = -1> ({of}_flat, {k})
+  {of}_group_place = Div ({of}_place, {of}_group_size)
+  {of}_inside = Mod ({of}_place, {of}_group_size)
+  {of}_group_id = GatherElements <axis = 2> ({of}_group, {of}_group_place)
+  {of}_offset = Mul ({of}_group_id, {of}_group_size)
+  {place} = Add ({of}_offset, {of}_inside)
+"""
+_BEST_CONCEPTS: Final = """
+  p_best, concept = TopK <axis = -1> (posterior, n_named)
+"""
+
 # Padding words get cosine -1 - something through one more dimension, which is |g(v)| in every row.
 _TOP_K: Final = """
   g_norm = ReduceL2 <keepdims = 1> (g_v, last_axis)
@@ -162,25 +195,14 @@ _TOP_K: Final = """
   g_wide = Concat <axis = -1> (g_v, g_safe)
   {dot} = MatMul (g_wide, vocabulary)
   {naming}
-  grouped = Reshape (dot, shape_groups)
-  group_best = ReduceMax <keepdims = 0> (grouped, last_axis)
-  best_value, best_group = TopK <axis = -1> (group_best, k_groups)
-  group_index = Unsqueeze (best_group, last_axis)
-  candidates = GatherND <batch_dims = 2> (grouped, group_index)
-  flat = Reshape (candidates, shape_flat)
-  dot_best, place = TopK <axis = -1> (flat, k)
-  group_place = Div (place, group_size)
-  inside = Mod (place, group_size)
-  group_id = GatherElements <axis = 2> (best_group, group_place)
-  offset = Mul (group_id, group_size)
-  word_ids = Add (offset, inside)
+  {best_words}
   scores = Div (dot_best, g_safe)
 }}
 """
 
 # Each of the best concepts speaks for several words: see lavise.word_scores.Spoken.
 _NAMING: Final = """
-  p_best, concept = TopK <axis = -1> (posterior, n_named)
+  {best_concepts}
   p_safe = Max (p_best, tiny)
   p_log = Log (p_safe)
   p_scaled = Mul (p_log, naming)
@@ -252,26 +274,50 @@ def build_words_graph(
     if not many:
         first = _FEW_AND_LOGITS if has_logits else _FEW
     elif method in _SUM_TO_ONE:
-        first = _MANY_THAT_SUM_TO_ONE
+        first = _MANY_THAT_SUM_TO_ONE + _OF_P["both" if _parts(mapper) == "both" else "one"]
         first += _LOGITS_OF_MANY.format(whole="whole = Identity (P_whole)") if has_logits else ""
     else:
         first = _MANY
         whole = "whole = Add (P_whole, b_first)"
         first += _LOGITS_OF_MANY.format(whole=whole) if has_logits else ""
     outputs = f", float[B,1,{mapper.n_own}] logits" if has_logits else ""
+    n_named = min(N_NAMED, len(spoken.word))
+    hands = equal_groups(len(spoken.word)) if many else None
+    best_concepts = _BEST_CONCEPTS
+    if hands:
+        best_concepts = _BEST.format(
+            of="concept",
+            values="posterior",
+            k_groups="concept_k_groups",
+            k="n_named",
+            best="p_best",
+            place="concept",
+        )
     text = (
         _HEADER.format(C=C, H=H, W=W, inputs=inputs, outputs=outputs)
         + _ROWS[method]
         + first.format(A_att=A_att)
-        + map_to_words(mapper)
+        + map_to_words(mapper, parted=many and method in _SUM_TO_ONE)
         + _TOP_K.format(
             dot="cosine_dot" if mapper.form == "concepts" else "dot",
-            naming=_NAMING if mapper.form == "concepts" else "",
+            naming=_NAMING.format(best_concepts=best_concepts) if mapper.form == "concepts" else "",
+            best_words=_BEST.format(
+                of="word",
+                values="dot",
+                k_groups="k_groups",
+                k="k",
+                best="dot_best",
+                place="word_ids",
+            ),
         )
     )
     constants = {
         "shape_map": np.array([0, C, H * W]),
-        "shape_groups": np.array([0, 0, groups, size]),
+        "word_shape": np.array([0, 0, groups, size]),
+        "word_group_size": np.array(size),
+        "concept_shape": np.array([0, 0, *(hands or (1, 1))]),
+        "concept_group_size": np.array((hands or (1, 1))[1]),
+        "concept_k_groups": np.array([min(n_named, (hands or (1, 1))[0])]),
         "shape_flat": np.array([0, 0, -1]),
         "last_axis": np.array([-1]),
         "row_axis": np.array([1]),
@@ -281,23 +327,50 @@ def build_words_graph(
         "last_row": np.array([-1, 0]),
         "n_own": np.array([np.iinfo(np.int64).max, mapper.n_own]),
         "logits_scale": np.array(mapper.logits_scale or 1.0, dtype=np.float32),
-        "group_size": np.array(size),
         "split": split_sizes(mapper),
         "zero": np.array(0, dtype=np.float32),
         "one_cell": np.array(1 / (H * W), dtype=np.float32),
         "tiny": np.array(1e-12, dtype=np.float32),
         "naming": np.array(NAMING_TEMPERATURE, dtype=np.float32),
-        "n_named": np.array([min(N_NAMED, len(spoken.word))]),
+        "n_named": np.array([n_named]),
         "concept_word": spoken.word,
         "concept_handicap": spoken.handicap + np.float32(1),
     }
     return finished(text, constants, weights)
 
 
-def map_to_words(mapper: MapperWeights) -> str:
-    """The nodes from ``first_all``, the first linear's output, to ``g_v``, in word space."""
-    parts = "both" if mapper.n_own and mapper.n_hidden else "own" if mapper.n_own else "taught"
-    return _LOGITS[parts] + _DECODE[mapper.form]
+def equal_groups(n: int) -> tuple[int, int] | None:
+    """How n values fall into equal groups.
+
+    Args:
+        n: How many.
+
+    Returns:
+        (groups, size) nearest to the square root of n; None where neither is within half and twice
+        of it, or the values are so few that it brings nothing.
+    """
+    root = n**0.5
+    near = [d for d in range(max(1, int(root / 2)), int(2 * root) + 1) if n % d == 0]
+    if n < _FEWEST_GROUPED or not near:
+        return None
+    groups = min(near, key=lambda d: abs(d - root))
+    return groups, n // groups
+
+
+def map_to_words(mapper: MapperWeights, *, parted: bool = False) -> str:
+    """The nodes from ``first_all``, the first linear's output, to ``g_v``, in word space.
+
+    Args:
+        mapper: The mapper.
+        parted: Whether ``own`` and ``hidden_in`` are there in its place, where it has both.
+    """
+    parts = _parts(mapper)
+    first = "" if parted or parts != "both" else _PARTED
+    return first + _LOGITS[parts] + _DECODE[mapper.form]
+
+
+def _parts(mapper: MapperWeights) -> str:
+    return "both" if mapper.n_own and mapper.n_hidden else "own" if mapper.n_own else "taught"
 
 
 def split_sizes(mapper: MapperWeights) -> np.ndarray:

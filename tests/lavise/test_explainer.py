@@ -14,13 +14,14 @@ from lavise import explainer as explaining
 from lavise import graphs
 from lavise.bundle import open_bundle, write_manifest
 from lavise.catalog import load_mapper, load_vocabulary
-
 from lavise.errors import EnvironmentProblem, ImageError, RequestError
 from lavise.explainer import DEFAULT_MOST_ACTIVE, Explainer
 from lavise.explanation import N_PREDICTIONS, Explanation
 from lavise.images import prepare
+from lavise.kin import kin_words
 from lavise.options import METHODS, ExplainOptions
 from lavise.runtime import open_session
+from lavise.word_scores import named_words
 from tests.bundle_copies import with_ceiling, without_catalog
 from tests.oracle import scores
 from tests.tiny_cnn import CHANNELS, COLOURS, DEAD_FILTER, INPUT_SIZE, LAYERS, TinyCnn
@@ -53,7 +54,7 @@ def check_against_equations(explainer: Explainer, image: np.ndarray, got: Explan
     mapper = load_mapper(bundle, bundle.manifest.mappers[position])
     words = load_vocabulary(bundle)
     vocabulary = words.vectors
-    found, near = kin_words(mapper.concepts, words.words, named_words(mapper.E, vocabulary), 12)
+    found, near = kin_words(mapper.concepts, words.words, named_words(mapper.E, vocabulary), 8)
     kin = [
         {word: s for word, s in zip(*row, strict=True) if s > 0}
         for row in zip(found.tolist(), near.tolist(), strict=True)
