@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 _REPEATABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-_STREAM_ATTEMPTS: Final = 8
+_STREAM_ATTEMPTS: Final = 12
 _DETAILS: Final = "grpc-status-details-bin"
 _by_lot: Final = wait_random_exponential(multiplier=1, max=15)
 
@@ -27,7 +27,7 @@ def again(*, within_s: float | None = None) -> dict[str, Any]:
 
     Args:
         within_s: Seconds that a call may take with all of its repetitions; None for a stream, which
-            may take long and is repeated seven times.
+            may take long and is repeated eleven times, over a minute.
     """
     return {
         "retry": retry_if_exception(may_be_repeated),

@@ -60,7 +60,7 @@ def test_who_was_refused_together_does_not_come_back_together() -> None:
         with pytest.raises(AioRpcError):
             tenacity.Retrying(**patience.again(), sleep=waited.append)(refuse)
     for waited in waits:
-        longest = [1, 2, 4, 8, 15, 15, 15]
+        longest = [1, 2, 4, 8, *[15] * 7]
         assert len(waited) == len(longest)
         assert all(0.5 <= wait <= 0.5 + most for wait, most in zip(waited, longest, strict=True))
     assert len({waited[0] for waited in waits}) == 20
