@@ -7,7 +7,7 @@ what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is
 
 import asyncio
 import logging
-import random
+import secrets
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
@@ -36,6 +36,7 @@ WORKER_RESTART_S: Final = 5.0
 """Seconds until a worker that died answers again."""
 _WAIT_S: Final = (0.05, 0.4)
 _ERROR: Final = b'{"error":'
+_by_lot: Final = secrets.SystemRandom()
 
 
 class _WorkerTrouble(Unavailable):
@@ -179,7 +180,7 @@ class Upstream:
             return await self._once(call, message, ends)
         except _WorkerTrouble:
             self._metrics.retries.inc()
-            await asyncio.sleep(random.uniform(*_WAIT_S))  # noqa: S311 - to spread them in time
+            await asyncio.sleep(_by_lot.uniform(*_WAIT_S))
             return await self._once(call, message, ends)
 
     async def _once(self, call: str, message: PredictionsRequest, ends: float) -> bytes:
