@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.peak import peak_mb
-from lavise.heap import bound_heap
+from lavise.heap import WHILE_TEACHING, bound_heap
 
 _CHANNELS: Final = 256
 _CONCEPTS: Final = 80
@@ -43,7 +43,7 @@ def write(folder: Path, regions: int) -> None:
 
 def teach(folder: Path, regions: int) -> float:
     """Teaches on them as ``lavise teach`` does, one epoch; returns recall@1 on what is held out."""
-    bound_heap(large=8 * 2**20)  # as lavise teach does
+    bound_heap(large=WHILE_TEACHING)
 
     import torch
 

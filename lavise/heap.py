@@ -16,6 +16,8 @@ from typing import Final
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MiB: Final = 2**20
 _HEAPS: Final = 2
+WHILE_TEACHING: Final = 8 * _MiB
+"""What is large while teaching: windows of examples are, what a step of training needs is not."""
 
 
 def bound_heap(*, large: int = _MiB // 4) -> bool:

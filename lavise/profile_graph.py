@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lavise.words_graph import finished, map_to_words, split_sizes
+from lavise.graph_model import finished
+from lavise.mapper_graph import map_to_words, split_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,6 +21,8 @@ import numpy as np
 from lavise.kin import kin_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lavise.mapper import MapperWeights
     from lavise.words import WordVectors
 
@@ -49,15 +51,16 @@ class Spoken:
     handicap: np.ndarray
 
     @classmethod
-    def by(cls, mapper: MapperWeights, vocabulary: WordVectors) -> Self:
-        """The words that a mapper's concepts speak for.
+    def by(cls, E: np.ndarray, concepts: Sequence[str], vocabulary: WordVectors) -> Self:
+        """The words that concepts speak for; it takes a second for some thousand words.
 
         Args:
-            mapper: Of any form; one for ``regression`` has no concepts.
+            E: (K, D) unit-norm word vectors of the concepts; K is 0 for ``regression``.
+            concepts: At least their K names.
             vocabulary: The words.
         """
-        named = named_words(mapper.E, vocabulary.vectors)
-        kin, near = kin_words(mapper.concepts[: named.size], vocabulary.words, named, _N_KIN)
+        named = named_words(E, vocabulary.vectors)
+        kin, near = kin_words(concepts[: named.size], vocabulary.words, named, _N_KIN)
         word = np.concatenate([named[:, None], kin], axis=1)
         cost = _KIN_COSTS * (np.log(np.maximum(near, _TINY)) - 1)
         cost = np.concatenate([np.zeros_like(near[:, :1]), cost], axis=1)
@@ -101,7 +104,7 @@ class WordScores:
     @classmethod
     def of(cls, mapper: MapperWeights, vocabulary: WordVectors) -> Self:
         """The scores of a mapper over a vocabulary."""
-        return cls(mapper, vocabulary.vectors, Spoken.by(mapper, vocabulary))
+        return cls(mapper, vocabulary.vectors, Spoken.by(mapper.E, mapper.concepts, vocabulary))
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
         """Scores features.

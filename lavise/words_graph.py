@@ -13,8 +13,7 @@ What makes them fast is exact:
   the attention rows, instead of pooling and mapping filter by filter.
 * **The classifier runs once.** Where the mapper holds the CNN's own classifier, the image's mean
   feature is one more row of the same product, and what comes out of it are the CNN's logits.
-* **Top-k in two stages.** Words are dealt into about sqrt(V) groups. The k best words lie in the
-  k groups with the best maxima, so only those groups are sorted.
+* **Top-k in two stages** (lavise.best_graph). Words are dealt into about sqrt(V) groups.
 * **Normalising last.** The cosine's |g(v)| divides k scores, not V.
 
 What a word scores stands in lavise.word_scores.
@@ -25,21 +24,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnx
-from onnx import TensorProto, numpy_helper, parser
 
+from lavise.best_graph import best_of, equal_groups
+from lavise.graph_model import finished
 from lavise.graph_terms import group_shape
+from lavise.mapper_graph import map_to_words, parts_of, split_sizes
 from lavise.word_scores import N_NAMED, NAMING_TEMPERATURE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx
+
     from lavise.mapper import MapperWeights
     from lavise.tensors import Location
     from lavise.word_scores import Spoken
 
-_FEWEST_GROUPED: Final = 256
-"""Concepts that are dealt into groups."""
 _HEADER: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
 words (float[B,{C},{H},{W}] feature_map, int64[B,F] filters, int64[1] k, int64[1] k_groups{inputs})
@@ -139,53 +139,8 @@ _LOGITS_OF_MANY: Final = """
   logits = Mul (own_whole, logits_scale)
 """
 
-_PARTED: Final = """
-  own, hidden_in = Split <axis = -1> (first_all, split)
-"""
-# Which parts the mapper has: its own classifier (own), taught units (taught), or both.
-_LOGITS: Final = {
-    "both": """
-  hidden = Relu (hidden_in)
-  taught_product = MatMul (hidden, W_second)
-  taught = Add (taught_product, b_second)
-  concept_logits = Concat <axis = -1> (own, taught)
-""",
-    "own": """
-  concept_logits = Identity (first_all)
-""",
-    "taught": """
-  hidden = Relu (first_all)
-  taught_product = MatMul (hidden, W_second)
-  concept_logits = Add (taught_product, b_second)
-""",
-}
-_DECODE: Final = {
-    "concepts": """
-  posterior = Softmax <axis = -1> (concept_logits)
-  g_v = MatMul (posterior, E)
-""",
-    "regression": """
-  g_v = Identity (concept_logits)
-""",
-}
-
-# The best of many values a filter, in two stages: those of the best groups, then the best of these.
-_BEST: Final = """
-  {of}_grouped = Reshape ({values}, {of}_shape)
-  {of}_group_best = ReduceMax <keepdims = 0> ({of}_grouped, last_axis)
-  {of}_group_value, {of}_group = TopK <axis = -1> ({of}_group_best, {k_groups})
-  {of}_group_index = Unsqueeze ({of}_group, last_axis)
-  {of}_candidates = GatherND <batch_dims = 2> ({of}_grouped, {of}_group_index)
-  {of}_flat = Reshape ({of}_candidates, shape_flat)
-  {best}, {of}_place = TopK <axis = -1> ({of}_flat, {k})
-  {of}_group_place = Div ({of}_place, {of}_group_size)
-  {of}_inside = Mod ({of}_place, {of}_group_size)
-  {of}_group_id = GatherElements <axis = 2> ({of}_group, {of}_group_place)
-  {of}_offset = Mul ({of}_group_id, {of}_group_size)
-  {place} = Add ({of}_offset, {of}_inside)
-"""
 _BEST_CONCEPTS: Final = """
-  p_best, concept = TopK <axis = -1> (posterior, n_named)
+  concept_best, concept_ids = TopK <axis = -1> (posterior, n_named)
 """
 
 # Padding words get cosine -1 - something through one more dimension, which is |g(v)| in every row.
@@ -196,22 +151,22 @@ _TOP_K: Final = """
   {dot} = MatMul (g_wide, vocabulary)
   {naming}
   {best_words}
-  scores = Div (dot_best, g_safe)
+  scores = Div (word_best, g_safe)
 }}
 """
 
 # Each of the best concepts speaks for several words: see lavise.word_scores.Spoken.
 _NAMING: Final = """
   {best_concepts}
-  p_safe = Max (p_best, tiny)
+  p_safe = Max (concept_best, tiny)
   p_log = Log (p_safe)
   p_scaled = Mul (p_log, naming)
   p_each = Unsqueeze (p_scaled, last_axis)
-  handicap = Gather (concept_handicap, concept)
+  handicap = Gather (concept_handicap, concept_ids)
   said_each = Add (p_each, handicap)
   said = Reshape (said_each, shape_flat)
   said_dot = Mul (said, g_safe)
-  word_each = Gather (concept_word, concept)
+  word_each = Gather (concept_word, concept_ids)
   said_word = Reshape (word_each, shape_flat)
   dot = ScatterElements <axis = 2, reduction = "max"> (cosine_dot, said_word, said_dot)
 """
@@ -274,7 +229,7 @@ def build_words_graph(
     if not many:
         first = _FEW_AND_LOGITS if has_logits else _FEW
     elif method in _SUM_TO_ONE:
-        first = _MANY_THAT_SUM_TO_ONE + _OF_P["both" if _parts(mapper) == "both" else "one"]
+        first = _MANY_THAT_SUM_TO_ONE + _OF_P["both" if parts_of(mapper) == "both" else "one"]
         first += _LOGITS_OF_MANY.format(whole="whole = Identity (P_whole)") if has_logits else ""
     else:
         first = _MANY
@@ -285,14 +240,7 @@ def build_words_graph(
     hands = equal_groups(len(spoken.word)) if many else None
     best_concepts = _BEST_CONCEPTS
     if hands:
-        best_concepts = _BEST.format(
-            of="concept",
-            values="posterior",
-            k_groups="concept_k_groups",
-            k="n_named",
-            best="p_best",
-            place="concept",
-        )
+        best_concepts = best_of("posterior", of="concept", k="n_named", k_groups="n_hands")
     text = (
         _HEADER.format(C=C, H=H, W=W, inputs=inputs, outputs=outputs)
         + _ROWS[method]
@@ -301,14 +249,7 @@ def build_words_graph(
         + _TOP_K.format(
             dot="cosine_dot" if mapper.form == "concepts" else "dot",
             naming=_NAMING.format(best_concepts=best_concepts) if mapper.form == "concepts" else "",
-            best_words=_BEST.format(
-                of="word",
-                values="dot",
-                k_groups="k_groups",
-                k="k",
-                best="dot_best",
-                place="word_ids",
-            ),
+            best_words=best_of("dot", of="word", k="k", k_groups="k_groups"),
         )
     )
     constants = {
@@ -317,7 +258,7 @@ def build_words_graph(
         "word_group_size": np.array(size),
         "concept_shape": np.array([0, 0, *(hands or (1, 1))]),
         "concept_group_size": np.array((hands or (1, 1))[1]),
-        "concept_k_groups": np.array([min(n_named, (hands or (1, 1))[0])]),
+        "n_hands": np.array([min(n_named, (hands or (1, 1))[0])]),
         "shape_flat": np.array([0, 0, -1]),
         "last_axis": np.array([-1]),
         "row_axis": np.array([1]),
@@ -337,83 +278,3 @@ def build_words_graph(
         "concept_handicap": spoken.handicap + np.float32(1),
     }
     return finished(text, constants, weights)
-
-
-def equal_groups(n: int) -> tuple[int, int] | None:
-    """How n values fall into equal groups.
-
-    Args:
-        n: How many.
-
-    Returns:
-        (groups, size) nearest to the square root of n; None where neither is within half and twice
-        of it, or the values are so few that it brings nothing.
-    """
-    root = n**0.5
-    near = [d for d in range(max(1, int(root / 2)), int(2 * root) + 1) if n % d == 0]
-    if n < _FEWEST_GROUPED or not near:
-        return None
-    groups = min(near, key=lambda d: abs(d - root))
-    return groups, n // groups
-
-
-def map_to_words(mapper: MapperWeights, *, parted: bool = False) -> str:
-    """The nodes from ``first_all``, the first linear's output, to ``g_v``, in word space.
-
-    Args:
-        mapper: The mapper.
-        parted: Whether ``own`` and ``hidden_in`` are there in its place, where it has both.
-    """
-    parts = _parts(mapper)
-    first = "" if parted or parts != "both" else _PARTED
-    return first + _LOGITS[parts] + _DECODE[mapper.form]
-
-
-def _parts(mapper: MapperWeights) -> str:
-    return "both" if mapper.n_own and mapper.n_hidden else "own" if mapper.n_own else "taught"
-
-
-def split_sizes(mapper: MapperWeights) -> np.ndarray:
-    """The constant ``split`` of map_to_words()."""
-    return np.array([mapper.n_own, mapper.n_hidden])
-
-
-def finished(
-    text: str, constants: Mapping[str, np.ndarray], weights: Mapping[str, Location]
-) -> onnx.ModelProto:
-    """A graph's text with the constants and weights that its nodes name.
-
-    Args:
-        text: In ONNX's text form.
-        constants: By name; those that no node reads are left out.
-        weights: Where each weight lies; likewise.
-
-    Returns:
-        The model.
-    """
-    model = parser.parse_model(text)
-    used = {name for node in model.graph.node for name in node.input}
-    for name, value in constants.items():
-        if name in used:
-            model.graph.initializer.append(numpy_helper.from_array(value, name))
-    for name, place in weights.items():
-        if name in used:
-            model.graph.initializer.append(_external(name, place))
-    return model
-
-
-def _external(name: str, place: Location) -> onnx.TensorProto:
-    """An initializer whose bytes lie in a safetensors file beside the graph."""
-    tensor = TensorProto(
-        name=name,
-        data_type=TensorProto.FLOAT,
-        dims=place.shape,
-        data_location=TensorProto.EXTERNAL,
-    )
-    for key, value in (
-        ("location", place.file),
-        ("offset", str(place.offset)),
-        ("length", str(place.length)),
-    ):
-        tensor.external_data.add(key=key, value=value)
-    return tensor

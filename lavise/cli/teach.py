@@ -9,7 +9,7 @@ import typer
 from lavise.cli.arguments import DeviceName, Json
 from lavise.cli.output import answers, notes, print_json, progress, shown
 from lavise.errors import SpecError
-from lavise.heap import bound_heap
+from lavise.heap import WHILE_TEACHING, bound_heap
 
 _CNN = (
     "efficientnet_lite0, torchvision:NAME[:WEIGHTS], python:MODULE:FACTORY[:WEIGHTS] or onnx:FILE."
@@ -28,8 +28,6 @@ _PATIENCE = (
     "which is then not taught; 0 never stops."
 )
 _Rgb = tuple[float, float, float]
-# Windows of examples are larger, what a step of training needs is smaller.
-_LARGE_BLOCK = 8 * 2**20
 
 
 def teach(
@@ -131,7 +129,7 @@ def teach(
     mean_255 = _in_255(mean, "mean", least=0.0)
     std_255 = _in_255(std, "std", least=1e-6)
     names = _read_names(class_names) if class_names else ()
-    bound_heap(large=_LARGE_BLOCK)
+    bound_heap(large=WHILE_TEACHING)
 
     from lavise.cnn import load_cnn
     from lavise.explainer import Explainer

@@ -251,11 +251,9 @@ class AsyncClient:
     async def _ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - generated, untyped
         """A call that is no stream, again and again while there is time."""
         ends = monotonic() + self._timeout_s
-
-        async def once() -> Any:  # noqa: ANN401
-            return await call(request, timeout=max(0.0, ends - monotonic()), **self._call)
-
-        return await AsyncRetrying(**again(within_s=self._timeout_s))(once)
+        return await AsyncRetrying(**again(within_s=self._timeout_s))(
+            lambda: call(request, timeout=max(0.0, ends - monotonic()), **self._call)
+        )
 
     async def close(self) -> None:
         """Closes the connection."""

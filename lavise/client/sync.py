@@ -246,11 +246,9 @@ class Client:
     def _ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - generated, untyped
         """A call that is no stream, again and again while there is time."""
         ends = monotonic() + self._timeout_s
-
-        def once() -> Any:  # noqa: ANN401
-            return call(request, timeout=max(0.0, ends - monotonic()), **self._call)
-
-        return Retrying(**again(within_s=self._timeout_s))(once)
+        return Retrying(**again(within_s=self._timeout_s))(
+            lambda: call(request, timeout=max(0.0, ends - monotonic()), **self._call)
+        )
 
     def close(self) -> None:
         """Closes the connection."""

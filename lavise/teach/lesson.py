@@ -18,7 +18,7 @@ from lavise.teach.feature_cache import digest_of
 from lavise.teach.features import LayerFeatures
 from lavise.teach.own_classes import SMOOTHING, TEMPERATURE, Head, draw_examples
 from lavise.teach.training import SHARPENING, train_concepts, train_regression
-from lavise.word_scores import WordScores
+from lavise.word_scores import Spoken, WordScores
 from lavise.words import concept_vector
 
 if TYPE_CHECKING:
@@ -190,6 +190,11 @@ class Lesson:
         return self.subject.centring(np.stack([*own, *taught]))
 
     @cached_property
+    def _spoken(self) -> Spoken:
+        """What the concepts speak for: the same whatever the mapper has learned."""
+        return Spoken.by(self._E, self._names, self.subject.vocabulary)
+
+    @cached_property
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each region (n,): the concept that it teaches or -1; rows held out; rows that judge.
 
@@ -273,7 +278,7 @@ class Lesson:
     def _recall(self, weights: MapperWeights, rows: np.ndarray) -> dict[str, float]:
         """recall@k of some regions, a part of them in memory at a time."""
         vocabulary = self.subject.vocabulary
-        score = WordScores.of(weights, vocabulary)
+        score = WordScores(weights, vocabulary.vectors, self._spoken)
         total: dict[str, float] = {}
         for start in range(0, len(rows), _MEASURED_AT_ONCE):
             some = rows[start : start + _MEASURED_AT_ONCE]

@@ -278,7 +278,7 @@ def write_graphs(
         shape: Its feature map (C, H, W).
         weights: Where in the folder each weight lies.
     """
-    spoken, n_words = Spoken.by(mapper, vocabulary), len(vocabulary.words)
+    spoken, n_words = Spoken.by(mapper.E, mapper.concepts, vocabulary), len(vocabulary.words)
     for method in GRAPH_METHODS:
         for many, suffix in ((False, f"{method}.onnx"), (True, f"{method}.many.onnx")):
             graph = build_words_graph(mapper, spoken, n_words, shape, method, weights, many=many)

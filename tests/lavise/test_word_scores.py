@@ -65,7 +65,7 @@ def draw_kin(
     rng: np.random.Generator, mapper: MapperWeights, vocabulary: np.ndarray
 ) -> tuple[Spoken, list[dict[int, float]]]:
     """What concepts speak for, some kin drawn among it, and those kin with their nearness."""
-    spoken = Spoken.by(mapper, strange_words(vocabulary))
+    spoken = Spoken.by(mapper.E, mapper.concepts, strange_words(vocabulary))
     drawn: list[dict[int, float]] = []
     for c in range(len(spoken.word)):
         n = int(rng.integers(0, min(spoken.word.shape[1] - 1, len(vocabulary)) + 1))
@@ -100,7 +100,7 @@ def test_relatives_by_wordnet_are_spoken_for() -> None:
     mapper = random_mapper(np.random.default_rng(0), 2, 4, "own")
     object.__setattr__(mapper, "E", np.eye(1, 4, dtype=np.float32))
     object.__setattr__(mapper, "concepts", ("tiger",))
-    spoken = Spoken.by(mapper, vocabulary)
+    spoken = Spoken.by(mapper.E, mapper.concepts, vocabulary)
     assert spoken.word[0, :2].tolist() == [0, 1]
     assert spoken.handicap[0, 0] == 0
     assert -0.5 < spoken.handicap[0, 1] < -0.1

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lavise.attention import attention_rows
+from lavise.best_graph import equal_groups
 from lavise.graph_terms import GRAPH_METHODS, group_shape
 from lavise.mapper import MapperWeights
 from lavise.runtime import open_session
 from lavise.teach.teaching import mapper_arrays
 from lavise.tensors import write_tensors
-from lavise.word_scores import Spoken
+from lavise.word_scores import Spoken, WordScores
 from lavise.words_graph import build_words_graph, grouped_vocabulary
 from tests.oracle import MAPPER_KINDS, random_mapper, scores, strange_words, unit_rows
 
@@ -59,7 +61,7 @@ def session_of(
     places |= write_tensors(
         folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary)}
     )
-    spoken = Spoken.by(mapper, strange_words(vocabulary))
+    spoken = Spoken.by(mapper.E, mapper.concepts, strange_words(vocabulary))
     graph = build_words_graph(mapper, spoken, len(vocabulary), shape, method, places, many=many)
     file = folder / "words.onnx"
     file.write_bytes(graph.SerializeToString())
@@ -233,3 +235,53 @@ def test_graph_is_small_whatever_the_weights(tmp_path: Path) -> None:
     vocabulary = unit_rows(rng.normal(size=(2000, 50))).astype(np.float32)
     session_of(tmp_path, mapper, vocabulary, (512, 7, 7), "attention")
     assert (tmp_path / "words.onnx").stat().st_size < 20_000
+
+
+def test_values_fall_into_equal_groups() -> None:
+    assert equal_groups(1530) == (34, 45)
+    assert equal_groups(307) is None  # a prime
+    assert equal_groups(100) is None  # too few
+    assert equal_groups(0) is None
+    for n in range(256, 2000):
+        if groups := equal_groups(n):
+            assert groups[0] * groups[1] == n
+            assert 0.4 * n**0.5 <= groups[0] <= 2 * n**0.5
+
+
+@pytest.mark.parametrize("n_own", [1, 120])
+@pytest.mark.parametrize("n_concepts", [300, 307, 1530])
+def test_many_concepts_give_the_same_in_both_graphs(
+    n_concepts: int, n_own: int, tmp_path: Path
+) -> None:
+    """Where there are many, the best concepts are chosen in two stages, or not: 307 is a prime."""
+    rng = np.random.default_rng(n_concepts)
+    channels, n_hidden, dimension = 4, 3, 6
+    mapper = MapperWeights(
+        form="concepts",
+        n_own=n_own,
+        n_hidden=n_hidden,
+        W_first=rng.normal(size=(channels, n_own + n_hidden)).astype(np.float32),
+        b_first=rng.normal(size=n_own + n_hidden).astype(np.float32),
+        W_second=rng.normal(size=(n_hidden, n_concepts - n_own)).astype(np.float32),
+        b_second=rng.normal(size=n_concepts - n_own).astype(np.float32),
+        E=unit_rows(rng.normal(size=(n_concepts, dimension))).astype(np.float32),
+        concepts=tuple(f"concept {i}" for i in range(n_concepts)),
+    )
+    vocabulary = draw_words(rng, mapper, 40, dimension)
+    maps = draw_maps(rng, (2, channels, 3, 3), "normal")
+    filters = np.tile(np.arange(channels), (2, 1))
+    answers = []
+    for many in (False, True):
+        folder = tmp_path / str(many)
+        folder.mkdir()
+        session = session_of(folder, mapper, vocabulary, maps.shape[1:], "attention", many=many)
+        answers.append(run(session, maps, filters, 40, 40))
+    (ids, found, inactive), (other_ids, other, also) = answers
+    np.testing.assert_array_equal(inactive, also)
+    np.testing.assert_allclose(found, other, atol=1e-4)
+    score = WordScores.of(mapper, strange_words(vocabulary))
+    for b, f in zip(*np.nonzero(~inactive), strict=True):
+        feature = attention_rows(maps[b, f].reshape(1, -1)) @ maps[b].reshape(channels, -1).T
+        [expected] = score(feature.astype(np.float32))
+        check_words(ids[b, f], found[b, f], expected, 2e-3, 40)
+        check_words(other_ids[b, f], other[b, f], expected, 2e-3, 40)

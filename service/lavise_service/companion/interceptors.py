@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class Layers(grpc.aio.ServerInterceptor):
-    """Puts the layers around every method, once: made anew they cost each call 0.2 ms.
+    """Puts the layers around every method, once: made anew, they were a tenth of its work.
 
     Args:
         calls: The outermost.
