@@ -1,7 +1,7 @@
 """Words that are kin to concepts by WordNet, for words that no concept names.
 
 Word vectors of 50 dimensions place a word that was never taught among thousands of others. WordNet
-knows more of some: that a leopard is, two steps up, what a tiger is. Two nouns are alike as their
+knows more of some: that a leopard is a big cat, as a tiger is. Two nouns are alike as their
 meanings and what these are kinds of are alike: the cosine of rows that hold 1 for a name of any of
 their three likeliest senses, 0.8 for what is one step up, 0.64 two steps up, each times the
 logarithm of how few words of the vocabulary have it (idf).

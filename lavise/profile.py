@@ -47,7 +47,7 @@ class ProfileSchema:
 
     @cached_property
     def json(self) -> bytes:
-        """As JSON, written once: a set's tables all carry it, and it is 100 KB."""
+        """As JSON, written once: a set's tables all carry it, and the demo's is 175 KB."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         return json.dumps(content).encode()
 

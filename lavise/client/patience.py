@@ -6,9 +6,11 @@ A server that refuses says when to come again (RetryInfo). The clients wait that
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from tenacity import retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _REPEATABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _STREAM_ATTEMPTS: Final = 12
+_LONGEST_S: Final = 60.0
 _DETAILS: Final = "grpc-status-details-bin"
 _by_lot: Final = wait_random_exponential(multiplier=1, max=15)
 
@@ -54,15 +57,20 @@ def code_of(problem: BaseException) -> grpc.StatusCode | None:
 
 
 def hint_s(problem: BaseException) -> float:
-    """Seconds after which the server wants to be asked again; 0 where it does not say."""
-    if isinstance(problem, grpc.Call | grpc.aio.AioRpcError):
-        told, info = status_pb2.Status(), error_details_pb2.RetryInfo()
-        for key, value in problem.trailing_metadata() or ():
-            if key == _DETAILS and isinstance(value, bytes):
-                told.MergeFromString(value)
-        for detail in told.details:
-            if detail.Unpack(info):
-                return max(0.0, float(info.retry_delay.ToMilliseconds()) / 1000)
+    """Seconds after which the server wants to be asked again; 0 where it does not say.
+
+    At most a minute, whatever it says.
+    """
+    if not isinstance(problem, grpc.Call | grpc.aio.AioRpcError):
+        return 0.0
+    info = error_details_pb2.RetryInfo()
+    for key, value in problem.trailing_metadata() or ():
+        # A proxy may have written them.
+        with suppress(DecodeError, TypeError):
+            if key == _DETAILS and any(
+                detail.Unpack(info) for detail in status_pb2.Status.FromString(value).details
+            ):
+                return min(max(0.0, float(info.retry_delay.ToMilliseconds()) / 1000), _LONGEST_S)
     return 0.0
 
 

@@ -46,6 +46,9 @@ def test_the_servers_hint_is_heeded() -> None:
     assert patience.hint_s(refused(2.5)) == 2.5
     assert patience.hint_s(AioRpcError(CODE.UNAVAILABLE, Metadata(), Metadata())) == 0
     assert patience.hint_s(ValueError()) == 0
+    assert patience.hint_s(refused(1e6)) == 60
+    forged = Metadata(("grpc-status-details-bin", b"\xff\xff"))
+    assert patience.hint_s(AioRpcError(CODE.UNAVAILABLE, Metadata(), forged)) == 0
 
 
 def test_who_was_refused_together_does_not_come_back_together() -> None:
