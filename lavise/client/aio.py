@@ -251,9 +251,12 @@ class AsyncClient:
     async def _ask(self, call: Any, request: Any) -> Any:  # noqa: ANN401 - generated, untyped
         """A call that is no stream, again and again while there is time."""
         ends = monotonic() + self._timeout_s
-        return await AsyncRetrying(**again(within_s=self._timeout_s))(
-            lambda: call(request, timeout=max(0.0, ends - monotonic()), **self._call)
-        )
+
+        # A coroutine function: tenacity takes what a lambda returns for the answer.
+        async def once() -> Any:  # noqa: ANN401 - as _ask
+            return await call(request, timeout=max(0.0, ends - monotonic()), **self._call)
+
+        return await AsyncRetrying(**again(within_s=self._timeout_s))(once)
 
     async def close(self) -> None:
         """Closes the connection."""
