@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,8 @@ _IMAGES_AT_ONCE = 16
 """Images of several requests per pass of the CNN: bounds memory, and how long small ones wait."""
 _PROFILES_AT_ONCE = 16
 """Images whose every cell is mapped at once: each takes some megabytes."""
+_NICENESS = 5
+"""A third of the weight of a process that has none."""
 _BYTES_PER_WORD = len('{"word":"a","score":0.5},')
 _LONGEST_TEXT = 1000
 _DEFAULT_MAX_RESPONSE_BYTES = 6_553_500  # TorchServe's own
@@ -84,10 +86,20 @@ class Context(Protocol):
 def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[bytes] | None:
     """TorchServe's entry point: loads the bundle when ``data`` is None, answers a batch else."""
     if data is None:
+        _give_way()
         _HANDLER.initialize(context)
         _HANDLER.watch(Machine(context.system_properties.get("gpu_id")))
         return None
     return _HANDLER.handle(data, context)
+
+
+def _give_way() -> None:
+    """Lets those who take calls in, and say no, go first where cores are short.
+
+    Linux has this for a thread and for those that it starts, so it comes before any other.
+    """
+    with suppress(OSError, AttributeError):  # not everywhere, and no worker should fail for it
+        os.nice(_NICENESS)
 
 
 class LaviseHandler:

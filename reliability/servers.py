@@ -140,7 +140,7 @@ class Servers:
             return []
         try:
             children = psutil.Process(self.torchserve.pid).children(recursive=True)
-            workers = [one for one in children if one.name().startswith("python")]
+            workers = [one for one in children if "model_service_worker" in " ".join(one.cmdline())]
             return sorted(workers, key=lambda one: one.create_time())
         except psutil.NoSuchProcess:
             return []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 from lavise_service.companion.caller_limits import CallerLimits
 from lavise_service.companion.certificates import expiry
@@ -20,6 +20,9 @@ from lavise_service.companion.tokens import Tokens
 from lavise_service.companion.upstream import Upstream
 from lavise_service.companion.uris import UriImages
 
+_PAGES_AT_ONCE: Final = 4
+"""Each sends some twenty images for its heat maps, in turn: more of them would come without any."""
+
 
 @dataclass(kw_only=True)
 class Companion:
@@ -32,7 +35,8 @@ class Companion:
         tokens: Who may ask.
         caller_limits: How much each of them may.
         tls: Certificates; None where the doors speak in clear.
-        explains: How many calls of TorchServe at a time, over both doors.
+        explains: How many calls of Explainer at a time, over both doors.
+        pages: How many report pages are drawn at a time.
         uploads: How many image sets are taken in at a time, over both doors.
         store: What is kept.
         uris: Reads the folders that clients may name.
@@ -49,6 +53,7 @@ class Companion:
     tls: Tls | None
     caller_limits: CallerLimits
     explains: Slots
+    pages: Slots
     uploads: Slots
     readiness: Readiness
     store: Store
@@ -91,6 +96,7 @@ class Companion:
                 concurrent=settings.max_caller_concurrent_calls,
             ),
             explains=Slots(settings.max_concurrent_explains, "explain calls"),
+            pages=Slots(_PAGES_AT_ONCE, "report pages"),
             uploads=Slots(settings.max_concurrent_uploads, "image sets"),
             readiness=Readiness(upstream, metrics),
             store=store,
@@ -102,7 +108,8 @@ class Companion:
         )
 
     def __post_init__(self) -> None:
-        for name, slots in (("explains", self.explains), ("uploads", self.uploads)):
+        limited = {"explains": self.explains, "pages": self.pages, "uploads": self.uploads}
+        for name, slots in limited.items():
             self.metrics.watch_slots(name, slots.limit, partial(getattr, slots, "taken"))
         certificates = {"server": self.settings.tls_cert, "client": self.settings.torchserve_cert}
         for name, file in certificates.items():

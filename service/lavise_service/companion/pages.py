@@ -79,7 +79,7 @@ async def _heatmaps(
         some = shown[start : start + _IMAGES_AT_ONCE]
         try:
             answer = await upstream.explain(
-                [pictures[one] for one in some], asked, timeout=ends - monotonic()
+                [pictures[one] for one in some], asked, timeout=ends - monotonic(), in_turn=True
             )
         except LaviseError as problem:
             _log.warning("a report lacks heat maps", extra={"reason": problem.message})

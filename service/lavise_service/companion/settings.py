@@ -198,8 +198,8 @@ class Settings(BaseSettings):
         32,
         ge=1,
         le=10_000,
-        description="Explain calls and report pages in flight; more are refused for a moment. What "
-        "waits is worked off before latency is normal again: more only for more workers.",
+        description="Explain calls in flight; more are refused for a moment. What waits is worked "
+        "off before latency is normal again: more only for more workers.",
     )
     max_concurrent_uploads: int = Field(
         4,

@@ -3,6 +3,7 @@
 A prediction changes nothing, so one that fell with its worker is sent again, once: an image that
 kills workers then kills two and not all. The new worker loads its bundle for 4 to 6 seconds, and
 what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is never sent again.
+Requests of many images give way to those of callers (turns.py).
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import DeadlineExceeded, TooLarge, Unavailable
 from lavise_service.companion.tls import ClientTls
 from lavise_service.companion.torchserve_channel import TorchServeChannel
+from lavise_service.companion.turns import Turns
 from lavise_service.inference_pb2 import PredictionsRequest
 from lavise_service.torchserve.config import MAX_MESSAGE_BYTES
 from lavise_service.wire import (
@@ -36,6 +38,7 @@ WORKER_RESTART_S: Final = 5.0
 """Seconds until a worker that died answers again."""
 _WAIT_S: Final = (0.05, 0.4)
 _ERROR: Final = b'{"error":'
+_TOO_LATE: Final = "the answer did not come in the time given for it"
 _by_lot: Final = secrets.SystemRandom()
 
 
@@ -71,6 +74,7 @@ class Upstream:
         self._timeout_s = timeout_s
         self._metrics = metrics or Metrics()
         self._channel = TorchServeChannel(target, tls, last_s=timeout_s)
+        self._turns = Turns()
         self.last_success: float | None = None
         """When a prediction on an image last succeeded, by ``time.monotonic``."""
 
@@ -80,6 +84,7 @@ class Upstream:
         request: Mapping[str, Any] | None = None,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
+        in_turn: bool = False,
     ) -> Json:
         """Explains encoded images; returns ExplainResponse in JSON form.
 
@@ -87,13 +92,16 @@ class Upstream:
             images: Encoded; empty where the request carries them in base64.
             request: ExplainRequest in JSON form.
             timeout: Seconds that the caller gives.
+            in_turn: Gives way to others; the wait is of the caller's time.
 
         Raises:
             InputError: The request is wrong.
             Unavailable: TorchServe or its worker failed; says when to try again.
             DeadlineExceeded: The caller's time is over.
         """
-        return _parsed(await self.explain_raw(images, request, timeout=timeout))
+        if not in_turn:
+            return _parsed(await self.explain_raw(images, request, timeout=timeout))
+        return _parsed(await self._in_turn("explain", entries(images, request), timeout))
 
     async def explain_raw(
         self,
@@ -114,7 +122,7 @@ class Upstream:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
     ) -> Json:
-        """Profiles encoded images; returns ProfileResponse in JSON form.
+        """Profiles encoded images, in turn; returns ProfileResponse in JSON form.
 
         Args:
             images: Encoded. Without any, the answer has the words and the catalog's words only.
@@ -124,9 +132,8 @@ class Upstream:
         Raises:
             LaviseError: As ``explain`` does.
         """
-        answer = _parsed(
-            await self._ask("profile", entries(images, {"profile": dict(request)}), timeout)
-        )
+        parts = entries(images, {"profile": dict(request)})
+        answer = _parsed(await self._in_turn("profile", parts, timeout))
         if images:
             self.last_success = monotonic()
         return answer
@@ -171,6 +178,30 @@ class Upstream:
         parts: dict[str, bytes],
         timeout: float | None,  # noqa: ASYNC109
     ) -> bytes:
+        """Sends one prediction that somebody waits for; returns the JSON text."""
+        with self._turns.at_once():
+            return await self._sent(call, parts, timeout)
+
+    async def _in_turn(
+        self,
+        call: str,
+        parts: dict[str, bytes],
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> bytes:
+        """Sends one prediction that gives way to others; returns the JSON text."""
+        ends = None if timeout is None else monotonic() + timeout
+        try:
+            async with asyncio.timeout(timeout), self._turns.in_turn():
+                return await self._sent(call, parts, ends and ends - monotonic())
+        except TimeoutError as problem:
+            raise DeadlineExceeded(_TOO_LATE) from problem
+
+    async def _sent(
+        self,
+        call: str,
+        parts: dict[str, bytes],
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> bytes:
         """Sends one prediction, once more after a crash; returns the JSON text."""
         message = PredictionsRequest(model_name=self._model, input=parts)
         if message.ByteSize() > MAX_MESSAGE_BYTES:
@@ -206,7 +237,7 @@ class Upstream:
         self._metrics.failures.labels(code.name).inc()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             if caller_is_late:
-                return DeadlineExceeded("the answer did not come in the time given for it")
+                return DeadlineExceeded(_TOO_LATE)
             return Unavailable(
                 f"TorchServe did not answer within {self._timeout_s:g} s",
                 retry_after_s=WORKER_RESTART_S,

@@ -2,8 +2,6 @@
 
 import contextlib
 import importlib
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -153,28 +151,32 @@ def test_a_worker_killed_twice_costs_no_answer(companion: Running, torchserve: T
         for _ in range(2):
             time.sleep(0.5)
             _kill_worker(torchserve)
-            assert _wait_for(lambda: bool(_workers(torchserve)))
+            _await_worker(torchserve)
         assert len(list(answers)) == 1000
     assert {each.code() for each in refused} <= {grpc.StatusCode.UNAVAILABLE}
     assert torchserve.running
 
 
 def _workers(torchserve: TorchServe) -> list[Any]:
-    children = psutil.Process(torchserve.pid).children(recursive=True)
-    return [child for child in children if child.name().startswith("python")]
+    """Those that live; one that was killed has no command line, until Java notices."""
+    found = []
+    for child in psutil.Process(torchserve.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "model_service_worker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def _kill_worker(torchserve: TorchServe) -> None:
-    for worker in _workers(torchserve):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
+    [worker] = _workers(torchserve)
+    worker.kill()
 
 
-def _wait_for(condition: Any) -> bool:
+def _await_worker(torchserve: TorchServe) -> None:
     deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
+    while not _workers(torchserve):
+        assert time.monotonic() < deadline, "\n".join(torchserve.log[-40:])
         time.sleep(0.05)
-    return bool(condition())
 
 
 def test_a_deadline_is_kept_and_told() -> None:

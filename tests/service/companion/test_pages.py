@@ -25,7 +25,9 @@ class SlowUpstream:
         request: dict[str, Any],
         *,
         timeout: float,  # noqa: ASYNC109
+        in_turn: bool,
     ) -> dict[str, Any]:
+        assert in_turn
         if timeout < 0.2:
             await asyncio.sleep(max(0.0, timeout))
             raise DeadlineExceeded("too late")

@@ -198,6 +198,32 @@ def test_the_callers_time_is_kept() -> None:
         done.set()
 
 
+def test_what_has_many_images_gives_way_to_who_waits() -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def hold(*_: Any) -> bytes:
+        begun.release()
+        go_on.wait(5)
+        return orjson.dumps(ANSWER)
+
+    async def calls(upstream: Upstream) -> None:
+        small = asyncio.ensure_future(explain(upstream))
+        await asyncio.to_thread(begun.acquire, timeout=5)
+        large = [asyncio.ensure_future(upstream.profile([IMAGE], {})) for _ in range(3)]
+        await asyncio.to_thread(begun.acquire, timeout=5)
+        with pytest.raises(DeadlineExceeded):  # a page does not wait for its turn for ever
+            await upstream.explain([IMAGE], timeout=0.3, in_turn=True)
+        assert server.calls == 2
+        other = asyncio.ensure_future(explain(upstream))
+        assert await asyncio.to_thread(begun.acquire, timeout=5)
+        go_on.set()
+        assert await asyncio.gather(small, other, *large) == [ANSWER] * 5
+
+    with FalseTorchServe(hold) as server:
+        ask(server.target, calls)
+        assert server.calls == 5
+
+
 def test_the_second_try_ends_with_the_callers_time() -> None:
     def slow(*_: Any) -> bytes:
         time.sleep(0.4)

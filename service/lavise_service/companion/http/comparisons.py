@@ -65,7 +65,7 @@ def comparison_routes(companion: Companion) -> APIRouter:
         responses=answers("", 400, 404, 409, media_type="text/html"),
     )
     async def page(comparison_id: str) -> Response:
-        with companion.explains.one():  # its heat maps are explanations
+        with companion.pages.one():
             found = await comparisons.get(f"comparisons/{comparison_id}")
             text = await report_page(found, companion.store, companion.upstream)
         return Response(text, media_type="text/html", headers=_PAGE_HEADERS)
