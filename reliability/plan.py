@@ -79,13 +79,16 @@ class Plan:
 
     @property
     def faults(self) -> list[Fault]:
-        """In order. TorchServe falls before minute 2: from then on memory is watched."""
+        """In order. TorchServe falls before minute 2: from then on memory is watched.
+
+        Two faults that keep Explain calls from being answered are 25 seconds apart or more.
+        """
         full = [
             *(Fault("worker", 60.0 * minute) for minute in range(1, 10)),
-            Fault("torchserve", 80),
+            Fault("torchserve", 90),
             Fault("stalled", 145),
-            Fault("read-only", 200, 30),
-            Fault("burst", 270, 5),
+            Fault("read-only", 190, 30),
+            Fault("burst", 265, 5),
             Fault("roll", 330),
         ]
         scaled = (Fault(f.what, f.start * self.scale, f.lasts * self.scale) for f in full)

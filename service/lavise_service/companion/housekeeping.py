@@ -1,14 +1,16 @@
-"""What a companion does unasked: goes on with interrupted comparisons, removes what has expired."""
+"""What a companion does unasked: ends broken comparisons, removes what expired, stays small."""
 
 import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Final
 
+from lavise.heap import trim_heap
 from lavise_service.companion.comparisons import Comparisons
 from lavise_service.companion.store import Store
 
 _EVERY_S: Final = 600.0
+_TRIM_EVERY_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -31,3 +33,10 @@ async def keep_house(store: Store, comparisons: Comparisons) -> None:
         except Exception:  # noqa: BLE001 - the store may be away; the doors must stay open
             _log.exception("housekeeping failed; it is tried again")
         await asyncio.sleep(_EVERY_S)
+
+
+async def keep_small() -> None:
+    """Gives back what a burst of calls took, until cancelled; a process that grows is restarted."""
+    while True:
+        await asyncio.sleep(_TRIM_EVERY_S)
+        await asyncio.to_thread(trim_heap)

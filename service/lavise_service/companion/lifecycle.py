@@ -19,7 +19,7 @@ from lavise.errors import EnvironmentProblem
 from lavise.heap import bound_heap, settle_heap
 from lavise_service.companion.assembly import Companion
 from lavise_service.companion.grpc_server import grpc_door
-from lavise_service.companion.housekeeping import keep_house
+from lavise_service.companion.housekeeping import keep_house, keep_small
 from lavise_service.companion.http.app import http_app
 from lavise_service.companion.http_server import http_server, listen
 from lavise_service.companion.in_flight import Stage
@@ -82,7 +82,8 @@ async def serve(
             http=settings.http_listen._replace(port=socket.getsockname()[1]),
         )
         house = keep_house(companion.store, companion.comparisons)
-        async with _running(companion.readiness.watch()), _running(house):
+        ready = companion.readiness.watch()
+        async with _running(ready), _running(house), _running(keep_small()):
             serving = asyncio.create_task(web.serve(sockets=[socket]))
             _log.info("open", extra={"grpc": str(doors.grpc), "http": str(doors.http)})
             when_open(doors)

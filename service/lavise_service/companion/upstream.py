@@ -3,6 +3,8 @@
 A prediction changes nothing, so one that fell with its worker is sent again, once: an image that
 kills workers then kills two and not all. The new worker loads its bundle for 4 to 6 seconds, and
 what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is never sent again.
+TorchServe forgets requests that it was just putting into a batch as the worker died, and never
+answers: one without an answer for long is sent once more beside the first, which may be late only.
 Requests of many images give way to those of callers (turns.py).
 """
 
@@ -37,6 +39,8 @@ _log = logging.getLogger(__name__)
 WORKER_RESTART_S: Final = 5.0
 """Seconds until a worker that died answers again."""
 _WAIT_S: Final = (0.05, 0.4)
+_LONG_S: Final = 10.0
+"""Longer than requests wait for a new worker."""
 _ERROR: Final = b'{"error":'
 _TOO_LATE: Final = "the answer did not come in the time given for it"
 _by_lot: Final = secrets.SystemRandom()
@@ -202,11 +206,26 @@ class Upstream:
         parts: dict[str, bytes],
         timeout: float | None,  # noqa: ASYNC109
     ) -> bytes:
-        """Sends one prediction, once more after a crash; returns the JSON text."""
+        """Sends one prediction, and again where no answer comes; returns the JSON text."""
         message = PredictionsRequest(model_name=self._model, input=parts)
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             raise TooLarge(too_large().message)  # TorchServe would cancel it, and say nothing
         ends = monotonic() + (self._timeout_s if timeout is None else timeout)
+        tries = [asyncio.create_task(self._tried(call, message, ends))]
+        try:
+            done, _ = await asyncio.wait(tries, timeout=_LONG_S)
+            if not done:
+                self._metrics.retries.inc()
+                tries.append(asyncio.create_task(self._tried(call, message, ends)))
+                done, _ = await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for one in tries:
+                one.cancel()
+            await asyncio.gather(*tries, return_exceptions=True)
+
+    async def _tried(self, call: str, message: PredictionsRequest, ends: float) -> bytes:
+        """Sends a prediction, once more after a crash; returns the JSON text."""
         try:
             return await self._once(call, message, ends)
         except _WorkerTrouble:

@@ -106,3 +106,18 @@ def test_a_store_that_is_away_for_a_while_ends_nothing(
 
     keep_until(store, back)
     assert store.comparisons.get(left.name).report.words
+
+
+def test_memory_is_given_back_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[None] = []
+    monkeypatch.setattr(housekeeping, "_TRIM_EVERY_S", 0.01)
+    monkeypatch.setattr(housekeeping, "trim_heap", lambda: times.append(None))
+
+    async def work() -> None:
+        keeping = asyncio.create_task(housekeeping.keep_small())
+        while len(times) < 3:
+            assert not keeping.done()
+            await asyncio.sleep(0.01)
+        keeping.cancel()
+
+    asyncio.run(asyncio.wait_for(work(), 10))

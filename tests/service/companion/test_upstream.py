@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from lavise.errors import ImageError, LaviseError, RequestError
+from lavise_service.companion import upstream as upstream_module
 from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import DeadlineExceeded, TooLarge, Unavailable
 from lavise_service.companion.upstream import WORKER_RESTART_S, Upstream
@@ -222,6 +223,25 @@ def test_what_has_many_images_gives_way_to_who_waits() -> None:
     with FalseTorchServe(hold) as server:
         ask(server.target, calls)
         assert server.calls == 5
+
+
+def test_what_torchserve_forgot_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_module, "_LONG_S", 0.2)
+    metrics, first_is_over = Metrics(), threading.Event()
+
+    def forget_the_first(_: dict[str, bytes], context: Any) -> bytes:
+        if server.calls == 1:
+            context.add_callback(first_is_over.set)
+            first_is_over.wait(5)
+        return orjson.dumps(ANSWER)
+
+    with FalseTorchServe(forget_the_first) as server:
+        start = time.monotonic()
+        assert ask(server.target, explain, metrics) == ANSWER
+        assert time.monotonic() - start < 2
+        assert server.calls == 2
+        assert first_is_over.wait(2)  # nobody goes on waiting for it
+    assert "lavise_companion_torchserve_retries_total 1.0" in metrics.exposition().decode()
 
 
 def test_the_second_try_ends_with_the_callers_time() -> None:
