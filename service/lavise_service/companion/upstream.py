@@ -12,6 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import grpc
 import orjson
 
 from lavise.errors import LaviseError
+from lavise_service.companion.asked_again import asked_again
 from lavise_service.companion.metrics import Metrics
 from lavise_service.companion.problems import DeadlineExceeded, TooLarge, Unavailable
 from lavise_service.companion.tls import ClientTls
@@ -211,18 +213,11 @@ class Upstream:
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             raise TooLarge(too_large().message)  # TorchServe would cancel it, and say nothing
         ends = monotonic() + (self._timeout_s if timeout is None else timeout)
-        tries = [asyncio.create_task(self._tried(call, message, ends))]
-        try:
-            done, _ = await asyncio.wait(tries, timeout=_LONG_S)
-            if not done:
-                self._metrics.retries.inc()
-                tries.append(asyncio.create_task(self._tried(call, message, ends)))
-                done, _ = await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
-            return done.pop().result()
-        finally:
-            for one in tries:
-                one.cancel()
-            await asyncio.gather(*tries, return_exceptions=True)
+        return await asked_again(
+            partial(self._tried, call, message, ends),
+            after_s=_LONG_S,
+            when_again=self._metrics.retries.inc,
+        )
 
     async def _tried(self, call: str, message: PredictionsRequest, ends: float) -> bytes:
         """Sends a prediction, once more after a crash; returns the JSON text."""
