@@ -41,6 +41,7 @@ def bound_heap(*, large: int = _MiB // 4) -> bool:
 
 def trim_heap() -> None:
     """Gives free pages back to the system, those between others as well; takes milliseconds."""
+    gc.collect()  # errors hold on to the frames that they came through, and these to images
     with suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

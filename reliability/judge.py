@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ class Recovery:
         event: The fault.
         errors: How many of which code, raw, from its start to the next fault.
         of: How many raw calls were due then.
-        p99_s: Of explanations in the worst window that begins after its start, up to the next.
+        p99_s: Of answered explanations in the worst window that begins after its start, up to the
+            next.
         back_s: Seconds from its end to the first window that is normal again, be it after the next
             fault; None if there is none.
     """
@@ -72,7 +74,13 @@ def raw(calls: Iterable[Call]) -> list[Call]:
 def p99(calls: Iterable[Call]) -> float:
     """The 99th percentile of seconds; NaN where there is no call."""
     seconds = [call.seconds for call in calls]
-    return float(np.percentile(seconds, 99)) if seconds else float("nan")
+    return float(np.percentile(seconds, 99)) if seconds else math.nan
+
+
+def p99_or_worse(calls: Iterable[Call]) -> float:
+    """Like p99, where a call that was refused counts as slower than any; no value is made up."""
+    seconds = [call.seconds if call.code == OK else math.inf for call in calls]
+    return float(np.percentile(seconds, 99, method="higher")) if seconds else math.nan
 
 
 def explains(calls: Iterable[Call]) -> list[Call]:
@@ -86,11 +94,12 @@ def between(calls: Sequence[Call], start: float, end: float) -> Sequence[Call]:
 
 
 def normal_p99(run: Run, plan: Plan) -> float:
-    """The worst p99 of any window before the first fault."""
+    """The worst p99 of any window before the first fault; one with refusals says nothing of it."""
     ends = plan.faults[0].start - WINDOW_S
     starts = np.arange(0.0, max(ends, 0.0) + 1e-9)
     calls = explains(run.calls)
-    return max(p99(between(calls, at, at + WINDOW_S)) for at in starts)
+    found = [p99_or_worse(between(calls, at, at + WINDOW_S)) for at in starts]
+    return max((one for one in found if math.isfinite(one)), default=math.nan)
 
 
 def recoveries(run: Run, plan: Plan) -> list[Recovery]:
@@ -99,7 +108,8 @@ def recoveries(run: Run, plan: Plan) -> list[Recovery]:
     untils = [*(event.start for event in run.events[1:]), plan.seconds]
     found = []
     for event, until in zip(run.events, untils, strict=True):
-        worst = [p99(window) for _, window in _windows(judged, event.start, until) if window]
+        windows = [window for _, window in _windows(judged, event.start, until)]
+        worst = [p99(call for call in window if call.code == OK) for window in windows]
         after = _windows(judged, event.end, plan.seconds - WINDOW_S)
         back = next((at for at, window in after if _is_normal(window, limit)), None)
         during = [call for call in raw(run.calls) if event.start <= call.due < until]
@@ -108,7 +118,7 @@ def recoveries(run: Run, plan: Plan) -> list[Recovery]:
                 event,
                 Counter(call.code for call in during if call.code != OK),
                 len(during),
-                max(worst, default=float("nan")),
+                max((one for one in worst if not math.isnan(one)), default=math.nan),
                 None if back is None else float(back - event.end),
             )
         )
@@ -124,7 +134,7 @@ def _windows(
 
 
 def _is_normal(calls: Sequence[Call], limit: float) -> bool:
-    return bool(calls) and p99(calls) <= limit and all(call.code == OK for call in calls)
+    return p99_or_worse(calls) <= limit
 
 
 def grown(looks: Iterable[Look], plan: Plan) -> dict[str, tuple[float, float]]:
@@ -216,7 +226,7 @@ def _errors(run: Run) -> Verdict:
 def _back(run: Run, plan: Plan) -> Verdict:
     found = recoveries(run, plan)
     late = [one for one in found if one.back_s is None or one.back_s > BACK_WITHIN_S]
-    worst = max((one.back_s for one in found if one.back_s is not None), default=float("nan"))
+    worst = max((one.back_s for one in found if one.back_s is not None), default=math.nan)
     text = f"slowest {worst:.0f} s; normal is {normal_p99(run, plan) * 1000:.0f} ms"
     if late:
         text += (

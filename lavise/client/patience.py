@@ -18,7 +18,12 @@ from tenacity.wait import wait_random_exponential
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-_REPEATABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+# The clients cancel nothing that they then wait for: CANCELLED comes from a server that just ends.
+_REPEATABLE: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+)
 _STREAM_ATTEMPTS: Final = 12
 _LONGEST_S: Final = 60.0
 _DETAILS: Final = "grpc-status-details-bin"

@@ -19,6 +19,7 @@ CODE = grpc.StatusCode
         (CODE.UNAVAILABLE, SAID, True),
         (CODE.UNAVAILABLE, Metadata(), True),
         (CODE.RESOURCE_EXHAUSTED, SAID, True),
+        (CODE.CANCELLED, Metadata(), True),  # a server that just ends
         (CODE.INVALID_ARGUMENT, SAID, False),
         (CODE.INTERNAL, SAID, False),
         (CODE.INTERNAL, Metadata(), True),  # grpc's own: the stream ended while it was written

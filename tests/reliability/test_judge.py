@@ -78,6 +78,24 @@ def test_recovery_counts_from_the_end_of_the_fault() -> None:
     assert found["worker"].p99_s == pytest.approx(1.0)
 
 
+def test_more_than_one_refusal_in_a_hundred_is_not_normal() -> None:
+    few, many = good_run(), good_run()
+    for run, n in ((few, 1), (many, 3)):
+        quick = [explain(75 + 0.01 * i, seconds=0.01) for i in range(150)]
+        refused = [replace(one, code="429", hint=True) for one in quick[:n]]
+        run.calls = sorted([*run.calls, *quick[n:], *refused], key=lambda call: call.due)
+    assert recoveries(few, PLAN)[0].back_s == recoveries(good_run(), PLAN)[0].back_s
+    back = recoveries(many, PLAN)[0].back_s
+    assert back is not None
+    assert back > 10
+
+
+def test_what_is_refused_before_any_fault_does_not_make_refusals_normal() -> None:
+    run = good_run()
+    run.calls += [explain(5 + 0.01 * i, code="429", hint=True) for i in range(50)]
+    assert normal_p99(run, PLAN) == pytest.approx(0.1)
+
+
 def test_a_fault_into_another_counts_for_both() -> None:
     run = good_run()
     run.events = [Event("worker", 55, 55), Event("worker", 60, 60)]

@@ -10,7 +10,7 @@ from lavise_service.companion.comparisons import Comparisons
 from lavise_service.companion.store import Store
 
 _EVERY_S: Final = 600.0
-_TRIM_EVERY_S: Final = 60.0
+_TRIM_EVERY_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
