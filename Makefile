@@ -67,8 +67,8 @@ chart: $(VENV)/.dev ## Check the Helm chart and KServe's manifests
 security: $(VENV)/.dev ## bandit, and build/sbom.json
 	$(BIN)/python -m scripts.check_security
 
-fuzz: $(VENV)/.dev ## Fuzz the image decoder, the bundle opener and the request reader, RUNS each
-	$(BIN)/python -m scripts.fuzz $(if $(RUNS),--runs $(RUNS))
+fuzz: $(VENV)/.dev ## Fuzz the image decoder, the bundle opener and the request reader, RUNS each; ONLY=bundle
+	$(BIN)/python -m scripts.fuzz $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY))
 
 images: $(VENV)/.dev ## Build the container images, run them, check them (as root, 15 minutes)
 	$(BIN)/python scripts/check_images.py $(ARGS)
