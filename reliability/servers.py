@@ -53,8 +53,6 @@ class Companion:
             "LAVISE_HTTP_LISTEN": self.http,
             "LAVISE_STORE": str(store),
             "LAVISE_TOKENS": f"load={TOKEN}",
-            # Two companions before two workers, which take at most 16 images a pass.
-            "LAVISE_MAX_CONCURRENT_EXPLAINS": "16",
         }
         self.process: subprocess.Popen[bytes] | None = None
 

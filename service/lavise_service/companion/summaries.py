@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Final, Generic, TypeVar
 
 from lavise_service.companion.objects import Entry, Objects
@@ -29,6 +30,9 @@ class Summaries(Generic[T]):
         self._objects = objects
         self._parse = parse
         self._known: dict[Entry, T] = {}
+        # Files come side by side, from S3. Parsed side by side, reports would take many times the
+        # memory, no less time, and the interpreter away from the loop that answers calls.
+        self._parsing = Lock()
 
     def of(self, entries: Iterable[Entry]) -> dict[Entry, T]:
         """Reads what is new or changed.
@@ -52,7 +56,9 @@ class Summaries(Generic[T]):
 
     def _read(self, entry: Entry) -> T | None:
         try:
-            return self._parse(self._objects.read(entry.path), entry.path)
+            content = self._objects.read(entry.path)
+            with self._parsing:
+                return self._parse(content, entry.path)
         except FileNotFoundError:
             return None
         except Damaged as problem:
