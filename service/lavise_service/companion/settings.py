@@ -195,7 +195,7 @@ class Settings(BaseSettings):
         30, gt=0, le=3600, description="Seconds that an upload may stand still."
     )
     max_concurrent_explains: int = Field(
-        32,
+        16,
         ge=1,
         le=10_000,
         description="Explain calls in flight; more are refused for a moment. What waits is worked "
