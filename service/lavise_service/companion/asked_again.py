@@ -9,9 +9,10 @@ _T = TypeVar("_T")
 
 async def asked_again(
     ask: Callable[[], Coroutine[Any, Any, _T]],
+    again: Callable[[], Coroutine[Any, Any, _T]],
     *,
     after_s: float,
-    when_again: Callable[[], None] = lambda: None,
+    is_answer: Callable[[BaseException], bool] = lambda _: False,
 ) -> _T:
     """Awaits an answer, and after a while that of a second question as well.
 
@@ -20,14 +21,16 @@ async def asked_again(
 
     Args:
         ask: Asks.
+        again: Asks the second time; whether it makes sense is its own business.
         after_s: Seconds without an answer.
-        when_again: Called as it is asked again.
+        is_answer: Whether an error of the second question is an answer as well.
 
     Returns:
-        The first answer; the second question's failures do not count.
+        The first answer.
 
     Raises:
-        Exception: What the first question ended with, where the second has no answer by then.
+        Exception: What the first question ended with, where the second has no answer by then, or
+            the second's error that is an answer.
     """
     caller = cast("asyncio.Task[Any]", asyncio.current_task())  # a coroutine runs in one
     cancels, over = caller.cancelling(), False
@@ -36,24 +39,28 @@ async def asked_again(
 
     def begin() -> None:
         nonlocal second
-        when_again()
-        second = asyncio.create_task(ask())
+        second = asyncio.create_task(again())
         second.add_done_callback(ended)
 
     def ended(task: "asyncio.Task[_T]") -> None:
         nonlocal winner
-        if not task.cancelled() and task.exception() is None and not over:
+        problem = None if task.cancelled() else task.exception()
+        if not over and not task.cancelled() and (problem is None or is_answer(problem)):
             winner = task
             caller.cancel()
 
     timer = asyncio.get_running_loop().call_later(after_s, begin)
     try:
-        return await ask()
-    except asyncio.CancelledError:
+        answer = await ask()
+    except (asyncio.CancelledError, Exception):
         # As asyncio.timeout does: somebody else may cancel as well.
         if winner is not None and caller.uncancel() <= cancels:
             return winner.result()
         raise
+    else:
+        if winner is not None:  # it was asked to end, and did not listen
+            caller.uncancel()
+        return answer
     finally:
         over = True
         timer.cancel()

@@ -39,4 +39,7 @@ async def keep_small() -> None:
     """Gives back what a burst of calls took, until cancelled; a process that grows is restarted."""
     while True:
         await asyncio.sleep(_TRIM_EVERY_S)
-        await asyncio.to_thread(trim_heap)
+        try:
+            await asyncio.to_thread(trim_heap)
+        except RuntimeError:  # no thread to be had just now
+            _log.exception("memory was not given back; it is tried again")

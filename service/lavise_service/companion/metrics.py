@@ -113,7 +113,7 @@ class Metrics:
         )
         self.failures = Counter(
             "lavise_companion_torchserve_failures_total",
-            "Calls to TorchServe that failed, by its gRPC code, or not_json.",
+            "Calls to TorchServe that failed, by its gRPC code, or not_json, or no_answer.",
             ("reason",),
             registry=registry,
         )

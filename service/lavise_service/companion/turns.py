@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class Turns:
-    """Large requests go one after the other while somebody waits for a small one."""
+    """Large requests that come while somebody waits for a small one go one after the other."""
 
     def __init__(self) -> None:
         self._at_once = 0

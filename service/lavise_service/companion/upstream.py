@@ -4,7 +4,8 @@ A prediction changes nothing, so one that fell with its worker is sent again, on
 kills workers then kills two and not all. The new worker loads its bundle for 4 to 6 seconds, and
 what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is never sent again.
 TorchServe forgets requests that it was just putting into a batch as the worker died, and never
-answers: one without an answer for long is sent once more beside the first, which may be late only.
+answers: of those without an answer for long, two at a time are sent once more beside the first,
+which may be late only.
 Requests of many images give way to those of callers (turns.py).
 """
 
@@ -43,6 +44,8 @@ WORKER_RESTART_S: Final = 5.0
 _WAIT_S: Final = (0.05, 0.4)
 _LONG_S: Final = 10.0
 """Longer than requests wait for a new worker."""
+_AGAIN_AT_ONCE: Final = 2
+"""A queue that is long for other reasons must not grow by it."""
 _ERROR: Final = b'{"error":'
 _TOO_LATE: Final = "the answer did not come in the time given for it"
 _by_lot: Final = secrets.SystemRandom()
@@ -81,6 +84,7 @@ class Upstream:
         self._metrics = metrics or Metrics()
         self._channel = TorchServeChannel(target, tls, last_s=timeout_s)
         self._turns = Turns()
+        self._asked_again = 0
         self.last_success: float | None = None
         """When a prediction on an image last succeeded, by ``time.monotonic``."""
 
@@ -107,7 +111,9 @@ class Upstream:
         """
         if not in_turn:
             return _parsed(await self.explain_raw(images, request, timeout=timeout))
-        return _parsed(await self._in_turn("explain", entries(images, request), timeout))
+        answer = await self._in_turn("explain", entries(images, request), timeout)
+        self.last_success = monotonic()
+        return _parsed(answer)
 
     async def explain_raw(
         self,
@@ -128,7 +134,7 @@ class Upstream:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - gRPC's own deadline
     ) -> Json:
-        """Profiles encoded images, in turn; returns ProfileResponse in JSON form.
+        """Profiles encoded images, giving way to others; returns ProfileResponse in JSON form.
 
         Args:
             images: Encoded. Without any, the answer has the words and the catalog's words only.
@@ -139,7 +145,8 @@ class Upstream:
             LaviseError: As ``explain`` does.
         """
         parts = entries(images, {"profile": dict(request)})
-        answer = _parsed(await self._in_turn("profile", parts, timeout))
+        ask = self._in_turn if images else self._ask
+        answer = _parsed(await ask("profile", parts, timeout))
         if images:
             self.last_success = monotonic()
         return answer
@@ -215,9 +222,21 @@ class Upstream:
         ends = monotonic() + (self._timeout_s if timeout is None else timeout)
         return await asked_again(
             partial(self._tried, call, message, ends),
+            partial(self._again, call, message, ends),
             after_s=_LONG_S,
-            when_again=self._metrics.retries.inc,
+            is_answer=lambda problem: not isinstance(problem, Unavailable | DeadlineExceeded),
         )
+
+    async def _again(self, call: str, message: PredictionsRequest, ends: float) -> bytes:
+        """Sends a prediction beside one that has no answer, if there are few of these."""
+        if self._asked_again >= _AGAIN_AT_ONCE:
+            raise Unavailable("others are asked again already")
+        self._metrics.failures.labels("no_answer").inc()
+        self._asked_again += 1
+        try:
+            return await self._once(call, message, ends)
+        finally:
+            self._asked_again -= 1
 
     async def _tried(self, call: str, message: PredictionsRequest, ends: float) -> bytes:
         """Sends a prediction, once more after a crash; returns the JSON text."""

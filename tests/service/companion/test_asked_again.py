@@ -35,7 +35,12 @@ def run(
     questions: Questions, around: Callable[[Awaitable[str]], Awaitable[Any]] | None = None
 ) -> Any:
     async def work() -> Any:
-        asking = asked_again(questions.ask, after_s=0.05)
+        asking = asked_again(
+            questions.ask,
+            questions.ask,
+            after_s=0.05,
+            is_answer=lambda problem: isinstance(problem, KeyError),
+        )
         try:
             return await (around(asking) if around else asking)
         finally:
@@ -68,6 +73,31 @@ def test_a_first_that_was_only_late_counts() -> None:
 def test_a_second_that_fails_does_not_count() -> None:
     questions = Questions((0.15, "first"), (0.01, ValueError("no")))
     assert run(questions) == "first"
+
+
+def test_an_error_that_is_an_answer_counts() -> None:
+    questions = Questions((60, "first"), (0.01, KeyError("no such layer")))
+    with pytest.raises(KeyError, match="no such layer"):
+        run(questions)
+    assert sorted(questions.ended) == ["answered", "cancelled"]
+
+
+def test_a_first_that_makes_something_else_of_being_cancelled() -> None:
+    async def deaf() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError as problem:
+            raise ValueError("cut off") from problem
+        return "first"
+
+    async def work() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        answer = await asked_again(deaf, lambda: asyncio.sleep(0.01, "second"), after_s=0.01)
+        assert not task.cancelling()
+        return answer
+
+    assert asyncio.run(work()) == "second"
 
 
 def test_a_first_that_fails_is_the_end() -> None:

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lavise.v1 import explain_pb2 as pb
+from lavise_service.companion import assembly
 from lavise_service.companion.request_id import HEADER
 from tests.false_torchserve import FalseTorchServe, well
 from tests.running_companion import Running, detail, running_companion, told
@@ -214,7 +215,8 @@ def test_more_than_the_limit_hear_when_to_come_again() -> None:
         assert status.code == code_pb2.RESOURCE_EXHAUSTED
         assert detail(status, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() == 1000
         assert companion.http.post("/v1/explain", content=IMAGE).status_code == 429
-        assert companion.http.get("/v1/comparisons/a/report.html").status_code == 429
+        # Pages have a limit of their own.
+        assert companion.http.get("/v1/comparisons/a/report.html").status_code == 404
         done.set()
         assert [each.result().bundle_digest for each in first] == ["d", "d"]
         # Those who were cancelled give their places back as well.
@@ -225,6 +227,16 @@ def test_more_than_the_limit_hear_when_to_come_again() -> None:
             call.cancel()
         done.set()
         assert companion.explainer.Explain(REQUEST).bundle_digest == "d"
+
+
+def test_more_pages_than_the_limit_hear_when_to_come_again(
+    torchserve: FalseTorchServe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "_PAGES_AT_ONCE", 0)
+    with running_companion(torchserve.target) as companion:
+        refused = companion.http.get("/v1/comparisons/a/report.html")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "report pages" in refused.json()["detail"]
 
 
 def test_who_sends_nothing_is_not_waited_for(torchserve: FalseTorchServe) -> None:

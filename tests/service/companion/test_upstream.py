@@ -241,7 +241,24 @@ def test_what_torchserve_forgot_is_asked_again(monkeypatch: pytest.MonkeyPatch) 
         assert time.monotonic() - start < 2
         assert server.calls == 2
         assert first_is_over.wait(2)  # nobody goes on waiting for it
-    assert "lavise_companion_torchserve_retries_total 1.0" in metrics.exposition().decode()
+    told = metrics.exposition().decode()
+    assert 'lavise_companion_torchserve_failures_total{reason="no_answer"} 1.0' in told
+    assert "lavise_companion_torchserve_retries_total 0.0" in told
+
+
+def test_a_long_queue_does_not_grow_by_what_waits_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_module, "_LONG_S", 0.1)
+
+    def slow(*_: Any) -> bytes:
+        time.sleep(0.6)
+        return orjson.dumps(ANSWER)
+
+    async def many(upstream: Upstream) -> None:
+        assert await asyncio.gather(*(explain(upstream) for _ in range(8))) == [ANSWER] * 8
+
+    with FalseTorchServe(slow) as server:
+        ask(server.target, many)
+        assert server.calls == 8 + 2
 
 
 def test_the_second_try_ends_with_the_callers_time() -> None:
