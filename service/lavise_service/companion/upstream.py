@@ -1,8 +1,9 @@
 """TorchServe, as the companion asks it: over grpc.aio, with deadlines, once more after a crash.
 
 A prediction changes nothing, so one that fell with its worker is sent again, once: an image that
-kills workers then kills two and not all. The new worker loads its bundle for 4 to 6 seconds, and
-what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is never sent again.
+kills workers then kills two, three at most, and not all. The new worker loads its bundle for 4 to 6
+seconds, and what is sent meanwhile waits in TorchServe's queue. What the caller got wrong is never
+sent again.
 TorchServe forgets requests that it was just putting into a batch as the worker died, and never
 answers: of those without an answer for long, two at a time are sent once more beside the first,
 which may be late only.
@@ -189,7 +190,7 @@ class Upstream:
         self,
         call: str,
         parts: dict[str, bytes],
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,  # noqa: ASYNC109 - gRPC's own deadline
     ) -> bytes:
         """Sends one prediction that somebody waits for; returns the JSON text."""
         with self._turns.at_once():
@@ -199,7 +200,7 @@ class Upstream:
         self,
         call: str,
         parts: dict[str, bytes],
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,  # noqa: ASYNC109 - gRPC's own deadline
     ) -> bytes:
         """Sends one prediction that gives way to others; returns the JSON text."""
         ends = None if timeout is None else monotonic() + timeout
@@ -213,7 +214,7 @@ class Upstream:
         self,
         call: str,
         parts: dict[str, bytes],
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,  # noqa: ASYNC109 - gRPC's own deadline
     ) -> bytes:
         """Sends one prediction, and again where no answer comes; returns the JSON text."""
         message = PredictionsRequest(model_name=self._model, input=parts)
