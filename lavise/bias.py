@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lavise.errors import RequestError
 from lavise.filter_tests import FilterTests, compare_activations, rate_difference
@@ -38,6 +39,8 @@ _WORD_EXAMPLES: Final = 3
 _FILTER_EXAMPLES: Final = 4
 _NAMES_OF_FILTER: Final = 3
 _DUPLICATES: Final = 100
+_WORTH_THREADS: Final = 10**10
+"""Multiplications that take one core some tenths of a second."""
 
 
 def compare(
@@ -68,6 +71,15 @@ def compare(
     """
     check_comparison(alpha, permutations, seed)
     _check_alike(a, b)
+    products = permutations * (len(a) + len(b)) * len(a.schema.words)
+    # In a server other work needs the cores, and BLAS keeps its threads spinning between products.
+    with threadpool_limits(1 if products < _WORTH_THREADS else None, "blas"):
+        return _compared(a, b, alpha, seed, permutations, track)
+
+
+def _compared(
+    a: Profile, b: Profile, alpha: float, seed: int, permutations: int, track: Track
+) -> bias_pb2.Report:
     words = max_t(
         a.word_scores,
         b.word_scores,
@@ -98,8 +110,7 @@ def compare(
     named = _filters_by_word(a)
     for group in groups:
         report.findings.append(_finding(a, words, filters, group, named, alpha))
-    for word in strongest.tolist():
-        report.words.append(_word_difference(a, b, words, word, named))
+    report.words.extend(_word_differences(a, b, words, strongest, named))
     order = np.lexsort((-np.abs(filters.auroc - 0.5), filters.p_value))[:_FILTERS]
     report.filters.extend(_filter_differences(a, b, filters, order, alpha))
     return report
@@ -278,31 +289,37 @@ def _finding(
     )
 
 
-def _word_difference(
-    a: Profile, b: Profile, words: MaxT, word: int, named: dict[str, list[int]]
-) -> bias_pb2.WordDifference:
-    scores_a = a.word_scores[:, word].astype(np.float64)
-    scores_b = b.word_scores[:, word].astype(np.float64)
-    difference = float(words.difference[word])
-    name = a.schema.words[word]
-    found = bias_pb2.WordDifference(
-        word=name,
-        layer=a.schema.layer,
-        mean_a=float(scores_a.mean()),
-        mean_b=float(scores_b.mean()),
-        difference=difference,
-        low=difference - words.critical,
-        high=difference + words.critical,
-        p_value=float(words.p_value[word]),
-        significant=bool(words.significant[word]),
-        n_a=len(a),
-        n_b=len(b),
-        examples_a=_examples(a, scores_a, _WORD_EXAMPLES),
-        examples_b=_examples(b, scores_b, _WORD_EXAMPLES),
+def _word_differences(
+    a: Profile, b: Profile, words: MaxT, order: np.ndarray, named: dict[str, list[int]]
+) -> Iterator[bias_pb2.WordDifference]:
+    scores_a, scores_b = (one.word_scores[:, order].astype(np.float64) for one in (a, b))
+    means = zip(scores_a.mean(axis=0).tolist(), scores_b.mean(axis=0).tolist(), strict=True)
+    examples = zip(
+        _examples(a, scores_a, _WORD_EXAMPLES), _examples(b, scores_b, _WORD_EXAMPLES), strict=True
     )
-    if name in named:
-        found.qualified_a, found.qualified_b = _rates(a, b, named[name])
-    return found
+    for word, (mean_a, mean_b), (examples_a, examples_b) in zip(
+        order.tolist(), means, examples, strict=True
+    ):
+        difference = float(words.difference[word])
+        name = a.schema.words[word]
+        found = bias_pb2.WordDifference(
+            word=name,
+            layer=a.schema.layer,
+            mean_a=mean_a,
+            mean_b=mean_b,
+            difference=difference,
+            low=difference - words.critical,
+            high=difference + words.critical,
+            p_value=float(words.p_value[word]),
+            significant=bool(words.significant[word]),
+            n_a=len(a),
+            n_b=len(b),
+            examples_a=examples_a,
+            examples_b=examples_b,
+        )
+        if name in named:
+            found.qualified_a, found.qualified_b = _rates(a, b, named[name])
+        yield found
 
 
 def _filter_differences(
@@ -312,6 +329,8 @@ def _filter_differences(
     if a.qualified is not None and b.qualified is not None:
         hits_a, hits_b = a.qualified[:, order].sum(axis=0), b.qualified[:, order].sum(axis=0)
         rates = rate_difference(hits_a, len(a), hits_b, len(b))
+    examples_a = _examples(a, a.activation[:, order], _FILTER_EXAMPLES)
+    examples_b = _examples(b, b.activation[:, order], _FILTER_EXAMPLES)
     for row, index in enumerate(order.tolist()):
         found = bias_pb2.FilterDifference(
             layer=a.schema.layer,
@@ -321,8 +340,8 @@ def _filter_differences(
             significant=bool(filters.q_value[index] <= alpha / 2),
             n_a=len(a),
             n_b=len(b),
-            examples_a=_examples(a, a.activation[:, index], _FILTER_EXAMPLES),
-            examples_b=_examples(b, b.activation[:, index], _FILTER_EXAMPLES),
+            examples_a=examples_a[row],
+            examples_b=examples_b[row],
         )
         if rates is not None:
             found.rate_a, found.rate_b = hits_a[row] / len(a), hits_b[row] / len(b)
@@ -334,14 +353,17 @@ def _filter_differences(
         yield found
 
 
-def _examples(profile: Profile, values: np.ndarray, count: int) -> list[bias_pb2.Example]:
-    """The images with the greatest values, best first."""
-    count = min(count, len(values))
-    best = np.argpartition(-values, count - 1)[:count]
-    best = best[np.argsort(-values[best], kind="stable")]
+def _examples(profile: Profile, values: np.ndarray, count: int) -> list[list[bias_pb2.Example]]:
+    """For each column of (n, m) values the images with the greatest ones, best first."""
+    best = np.argpartition(-values, min(count, len(values)) - 1, axis=0)[:count]
+    order = np.argsort(-np.take_along_axis(values, best, axis=0), axis=0, kind="stable")
+    best = np.take_along_axis(best, order, axis=0)  # (count, m)
+    value = np.take_along_axis(values, best, axis=0)
+    index = profile.index[best]
     return [
-        bias_pb2.Example(
-            source=profile.sources[i], index=int(profile.index[i]), value=float(values[i])
-        )
-        for i in best.tolist()
+        [
+            bias_pb2.Example(source=profile.sources[i], index=place, value=found)
+            for i, place, found in zip(*column, strict=True)
+        ]
+        for column in zip(best.T.tolist(), index.T.tolist(), value.T.tolist(), strict=True)
     ]

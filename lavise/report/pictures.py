@@ -53,9 +53,7 @@ def picture_uri(data: bytes, *, name: str) -> str:
         ImageError: Not an accepted image, damaged, or over a limit; `field` is `name`.
     """
     out = io.BytesIO()
-    Image.fromarray(prepare(data, PICTURE_SIDE, name=name)).save(
-        out, "JPEG", quality=_JPEG_QUALITY, optimize=True
-    )
+    Image.fromarray(prepare(data, PICTURE_SIDE, name=name)).save(out, "JPEG", quality=_JPEG_QUALITY)
     return _uri("image/jpeg", out.getvalue())
 
 
@@ -75,7 +73,7 @@ def overlay_uri(heat: NDArray[np.generic], *, strength: float, name: str) -> str
     """
     pixels = heat_colours(heat, strength=strength, name=name)
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG", optimize=True)
+    Image.fromarray(pixels).save(out, "PNG")
     return _uri("image/png", out.getvalue())
 
 

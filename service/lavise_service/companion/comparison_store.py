@@ -1,27 +1,22 @@
-"""Comparisons, each one JSON file that is replaced as a whole."""
+"""Comparisons, each one file that is replaced as a whole: the message as protobuf writes it."""
 
 from datetime import datetime
-from functools import partial
-from typing import Final
-
-import orjson
-from google.protobuf import json_format
 
 from lavise.v1.bias_pb2 import Comparison
 from lavise_service.companion.objects import Entry, Objects
 from lavise_service.companion.paging import page
 from lavise_service.companion.records import (
+    COMPARISON,
     COMPARISONS,
     STALE_S,
     age,
     comparison_of,
     comparison_path,
     has_expired,
+    heading_of,
     not_found,
 )
 from lavise_service.companion.summaries import Summaries
-
-_JSON: Final = ".json"
 
 
 class ComparisonStore:
@@ -33,12 +28,11 @@ class ComparisonStore:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._headings = Summaries(objects, partial(comparison_of, with_report=False))
+        self._headings = Summaries(objects, heading_of)
 
     def put(self, made: Comparison) -> None:
         """Keeps a comparison, in the place of an older one of its name."""
-        content = orjson.dumps(json_format.MessageToDict(made))
-        self._objects.write(comparison_path(made.name), content)
+        self._objects.write(comparison_path(made.name), made.SerializeToString())
 
     def get(self, name: str) -> Comparison:
         """A comparison with its report.
@@ -77,7 +71,7 @@ class ComparisonStore:
         stale = [
             entry
             for entry in self._objects.list(COMPARISONS)
-            if not entry.path.endswith(_JSON) and entry.modified < now.timestamp() - STALE_S
+            if not entry.path.endswith(COMPARISON) and entry.modified < now.timestamp() - STALE_S
         ]
         for entry in expired + stale:
             self._objects.delete(entry.path)
@@ -85,4 +79,4 @@ class ComparisonStore:
 
     def _all(self) -> dict[Entry, Comparison]:
         entries = self._objects.list(COMPARISONS)
-        return self._headings.of([entry for entry in entries if entry.path.endswith(_JSON)])
+        return self._headings.of([entry for entry in entries if entry.path.endswith(COMPARISON)])

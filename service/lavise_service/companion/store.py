@@ -3,7 +3,7 @@
     sets/ID/set.json                  what is known of the set
     sets/ID/parts/*.parquet           while images are coming: see lavise_service.companion.parts
     sets/ID/profile-*.parquet         the profile, once the set is ready; set.json names it
-    comparisons/ID.json               a comparison
+    comparisons/ID.pb                 a comparison, with its report once it is done
 
 set.json is written twice: when the set is created and, after its profile lies there complete, when
 it is ready. Everything else counts only where set.json refers to it. So a process may be killed

@@ -349,7 +349,7 @@ def test_what_nothing_refers_to_is_swept_away_when_nobody_works_on_it(store: Sto
         "sets/parts/parts/0123456789abcdef-000000004-000000008-000000000.parquet",
         "sets/gone/parts/x.parquet",
         "sets/gone/profile-1.parquet",
-        "comparisons/one.json.0a1b.tmp",
+        "comparisons/one.pb.0a1b.tmp",
     ):
         objects.write(stray, b"left behind")
     store.sweep(datetime.now(UTC))
@@ -376,10 +376,13 @@ def test_a_damaged_file_is_named_and_hides_no_other(
     upload(store, 4)
     store._objects.write("sets/bad/set.json", b'{"imageSet": {"name": 3}}')
     store._objects.write("sets/worse/set.json", b"\xff")
-    store._objects.write("comparisons/bad.json", b"[]")
+    store._objects.write("comparisons/bad.pb", b"[]")
+    one = comparison("comparisons/one").SerializeToString()
+    store._objects.write("comparisons/another.pb", one)
     assert [one.name for one in store.list_sets(0, "")[0]] == [NAME]
     assert store.comparisons.list(0, "")[0] == []
     assert "sets/bad/set.json in the store is damaged" in caplog.text
+    assert "another.pb in the store is damaged: it holds 'comparisons/one'" in caplog.text
     with pytest.raises(EnvironmentProblem, match=r"sets/worse/set\.json in the store is damaged"):
         store.get_set("imageSets/worse")
     store.sweep(datetime.now(UTC) + timedelta(hours=2))

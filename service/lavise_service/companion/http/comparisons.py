@@ -1,5 +1,7 @@
 """``/v1/comparisons``: comparisons over HTTP, and their pages."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 import orjson
@@ -48,8 +50,7 @@ def comparison_routes(companion: Companion) -> APIRouter:
     )
     async def list_comparisons(page_size: _Page = 0, page_token: _Token = "") -> Response:
         shown, token = await comparisons.list(page_size, page_token)
-        found = {"comparisons": [message_dict(one) for one in shown], "nextPageToken": token}
-        return Response(orjson.dumps(found), media_type=JSON)
+        return Response(await asyncio.to_thread(_page_of, shown, token), media_type=JSON)
 
     @routes.get(
         f"{PATH}/{{comparison_id}}",
@@ -57,7 +58,8 @@ def comparison_routes(companion: Companion) -> APIRouter:
         responses=answers("Comparison", 400, 404),
     )
     async def get(comparison_id: str) -> Response:
-        return _answer(await comparisons.get(f"comparisons/{comparison_id}"))
+        found = await comparisons.get(f"comparisons/{comparison_id}")
+        return await asyncio.to_thread(_answer, found)  # a report takes tens of milliseconds
 
     @routes.get(
         f"{PATH}/{{comparison_id}}/report.html",
@@ -81,6 +83,11 @@ def comparison_routes(companion: Companion) -> APIRouter:
         return Response(status_code=204)
 
     return routes
+
+
+def _page_of(shown: Iterable[Comparison], token: str) -> bytes:
+    found = [message_dict(one) for one in shown]
+    return orjson.dumps({"comparisons": found, "nextPageToken": token})
 
 
 def _answer(comparison: Comparison, *, status: int = 200, location: str = "") -> Response:

@@ -1,6 +1,7 @@
 """``/v1/imageSets``: image sets over HTTP, from a form, an archive, or a URI."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
@@ -73,8 +74,7 @@ def image_set_routes(companion: Companion) -> APIRouter:
     )
     async def list_sets(page_size: _Page = 0, page_token: _Token = "") -> Response:
         shown, token = await sets.list(page_size, page_token)
-        found = {"imageSets": [message_dict(one) for one in shown], "nextPageToken": token}
-        return Response(orjson.dumps(found), media_type=JSON)
+        return Response(await asyncio.to_thread(_page_of, shown, token), media_type=JSON)
 
     @routes.get(
         f"{PATH}/{{set_id}}",
@@ -135,6 +135,11 @@ def _uri(body: bytes) -> str:
         raise RequestError('accepted: {"uri": "file:///..."}', field="uri")
     uri: str = read["uri"]
     return uri
+
+
+def _page_of(shown: Iterable[ImageSet], token: str) -> bytes:
+    found = [message_dict(one) for one in shown]
+    return orjson.dumps({"imageSets": found, "nextPageToken": token})
 
 
 def _answer(image_set: ImageSet, *, status: int = 200, location: str = "") -> Response:
