@@ -96,7 +96,7 @@ def between(calls: Sequence[Call], start: float, end: float) -> Sequence[Call]:
 def normal_p99(run: Run, plan: Plan) -> float:
     """The worst p99 of any window before the first fault; one with refusals says nothing of it."""
     ends = plan.faults[0].start - WINDOW_S
-    starts = np.arange(0.0, max(ends, 0.0) + 1e-9)
+    starts = np.arange(-plan.calm, max(ends, 0.0) + 1e-9)
     calls = explains(run.calls)
     found = [p99_or_worse(between(calls, at, at + WINDOW_S)) for at in starts]
     return max((one for one in found if math.isfinite(one)), default=math.nan)

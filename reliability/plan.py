@@ -1,7 +1,7 @@
 """What happens when: the mix of calls, and the faults of a run.
 
 Times are those of a run of ten minutes; a shorter run, for a quick look, has them all in
-proportion.
+proportion. They count from the end of two calm minutes, which say what is normal.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 FULL_MINUTES: Final = 10.0
+_CALM_S: Final = 120.0
 SHARE_OF_CAPACITY: Final = 0.8
 SEED: Final = 5
 SET_IMAGES: Final = 12
@@ -43,7 +44,7 @@ class Fault:
 
     Attributes:
         what: One of "worker", "torchserve", "stalled", "read-only", "burst", "roll".
-        start: Seconds after the beginning of the load.
+        start: Seconds after the calm minutes.
         lasts: Seconds after which it is taken back; 0 where there is nothing to take back.
     """
 
@@ -62,7 +63,7 @@ class Plan:
     """A run.
 
     Args:
-        minutes: Of load.
+        minutes: Of load with faults.
     """
 
     minutes: float = FULL_MINUTES
@@ -74,8 +75,13 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of load."""
+        """Of load with faults."""
         return 60 * self.minutes
+
+    @property
+    def calm(self) -> float:
+        """Seconds of load before."""
+        return _CALM_S * self.scale
 
     @property
     def faults(self) -> list[Fault]:
@@ -104,7 +110,7 @@ class Arrival:
     """A call that is due.
 
     Attributes:
-        due: Seconds after the beginning of the load.
+        due: Seconds after the calm minutes, in which it is negative.
         kind: One of MIX.
         seed: Chooses the rest.
     """
@@ -129,7 +135,7 @@ def arrivals(plan: Plan, rate: float, *, burst: float = 10.0) -> list[Arrival]:
     peak = plan.one("burst")
     due: list[float] = []
     for start, end, times in (
-        (0.0, peak.start, 1.0),
+        (-plan.calm, peak.start, 1.0),
         (peak.start, peak.end, burst),
         (peak.end, plan.seconds, 1.0),
     ):

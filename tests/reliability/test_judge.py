@@ -131,7 +131,7 @@ def test_arrivals_are_ten_times_as_many_in_the_burst() -> None:
     burst = PLAN.one("burst")
     inside = [one for one in calls if burst.start <= one.due < burst.start + burst.lasts]
     assert len(inside) == pytest.approx(20 * 10 * burst.lasts, rel=0.1)
-    assert len(calls) - len(inside) == pytest.approx(20 * (600 - burst.lasts), rel=0.05)
+    assert len(calls) - len(inside) == pytest.approx(20 * (120 + 600 - burst.lasts), rel=0.05)
     assert [one.due for one in calls] == sorted(one.due for one in calls)
     share = sum(one.kind == "explain-grpc" for one in calls) / len(calls)
     assert share == pytest.approx(0.36, abs=0.02)

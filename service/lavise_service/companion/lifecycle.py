@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from lavise.errors import EnvironmentProblem
 from lavise.heap import bound_heap, settle_heap
 from lavise_service.companion.assembly import Companion
@@ -110,7 +108,6 @@ def run(settings: Settings, *, when_open: Callable[[Doors], None] = lambda _: No
     """
     configure_logging()
     bound_heap()
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a burst once took
 
     def opened(doors: Doors) -> None:
         settle_heap()

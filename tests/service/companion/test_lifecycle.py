@@ -146,6 +146,15 @@ def test_under_load_every_call_that_was_let_in_is_answered(number: int, tmp_path
     assert TOKEN not in "".join(running.log)
 
 
+def test_arrow_takes_memory_from_where_it_is_given_back() -> None:
+    asked = (
+        "import lavise_service.companion.lifecycle, pyarrow; "
+        "print(pyarrow.default_memory_pool().backend_name)"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert said.stdout == "system\n"
+
+
 def test_what_takes_too_long_is_cut_off() -> None:
     inside, done = threading.Event(), threading.Event()
 
