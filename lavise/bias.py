@@ -54,6 +54,8 @@ def compare(
 ) -> bias_pb2.Report:
     """Compares two profiles.
 
+    While a small comparison lasts, BLAS has one thread in the whole process.
+
     Args:
         a: At least two images.
         b: Likewise, from the same bundle and layer.

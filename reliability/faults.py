@@ -25,7 +25,7 @@ def inject(servers: Servers, plan: Plan, begin: float) -> list[Event]:
     Args:
         servers: Whom it happens to.
         plan: What, and when.
-        begin: When the load began, by time.monotonic().
+        begin: When the calm minutes end, by time.monotonic().
 
     Returns:
         What happened.

@@ -47,8 +47,8 @@ def run_load(
         truth: The right answers.
         places: HOST:PORT of the gRPC doors, and of the HTTP doors.
         plan: How long.
-        pipe: Receives that the servers are up, sends the capacity, receives when to begin by
-            time.monotonic(), sends list[Call].
+        pipe: Receives that the servers are up, sends the capacity, receives when the calm
+            minutes end by time.monotonic(), sends list[Call].
     """
     pipe.recv()
     asyncio.run(_run(truth, places, plan, pipe))

@@ -19,7 +19,7 @@ class Call:
 
     Attributes:
         kind: One of the mix, or "stalled".
-        due: When it was to be made, seconds after the beginning of the load.
+        due: When it was to be made, seconds after the calm minutes, in which it is negative.
         seconds: From then to its end: what it waited for its turn is in it.
         late: Seconds that the load itself was late with it.
         code: OK, a google.rpc code, an HTTP status, or what became of the connection.
@@ -49,7 +49,7 @@ class Event:
 
     Attributes:
         what: As in the plan.
-        start: Seconds after the beginning of the load.
+        start: Seconds after the calm minutes.
         end: When it was taken back; the same where coming back is the servers' own affair.
         note: What was seen of it.
     """
@@ -65,7 +65,7 @@ class Look:
     """The memory of a process at a moment.
 
     Attributes:
-        at: Seconds after the beginning of the load.
+        at: Seconds after the calm minutes, in which it is negative.
         role: Such as "companion 1", "worker", "TorchServe's Java".
         pid: Its number.
         rss: Resident bytes, those of shared libraries included.

@@ -71,8 +71,9 @@ def _measure(plan: Plan) -> Run:
         load = spawn.Process(target=run_load, args=(truth, places, plan, theirs), daemon=True)
         load.start()
         theirs.close()  # so that its end is heard
-        # The servers come after the load, which has no machine of its own, wherever both want a
-        # core: a load that is late measures itself.
+        # The companions come after the load, which has no machine of its own, wherever both want a
+        # core: a load that is late measures itself. TorchServe is a session of its own, and Linux
+        # divides the cores among sessions first.
         os.nice(_NICE)
         with servers:
             ours.send("they are up")

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lavise.bias import check_comparison, compare, qualified_rates
+from lavise.bias import _examples, check_comparison, compare, qualified_rates
 from lavise.errors import RequestError
 from lavise.profile import Profile
 from tests.profiles import make_profile
@@ -69,6 +69,17 @@ def test_a_planted_difference_is_the_first_finding(
     assert filter_.low < filter_.difference < filter_.high
     assert list(filter_.catalog_words) == ["word3", "word5"]
     assert list(report.caveats) == []
+
+
+def test_examples_are_the_greatest_of_each_column() -> None:
+    profile = make_profile(np.zeros((3, 4)))
+    values = np.array([[1.0, 6.0], [3.0, 5.0], [2.0, 4.0]])
+    for count, expected in ((2, [[1, 2], [0, 1]]), (9, [[1, 2, 0], [0, 1, 2]])):
+        found = _examples(profile, values, count)
+        assert [[one.index for one in column] for column in found] == expected
+        for column, those in enumerate(found):
+            assert [one.value for one in those] == sorted(values[:, column], reverse=True)[:count]
+            assert all(one.source == f"image-{one.index}.jpg" for one in those)
 
 
 def test_sides_swap(planted: tuple[Profile, Profile, np.ndarray, np.ndarray]) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lavise import filter_tests
 from lavise.filter_tests import compare_activations, rate_difference
 from lavise.profile import Profile
 from tests.profiles import make_profile
@@ -47,6 +48,16 @@ def test_auroc_is_the_share_of_pairs(n_a: int, n_b: int, seed: int, flavour: str
     ordered = np.sort(found.p_value)
     expected = np.minimum.accumulate((ordered * 3 / np.arange(1, 4))[::-1])[::-1].clip(max=1)
     np.testing.assert_allclose(np.sort(found.q_value), expected)
+
+
+def test_filters_a_few_at_a_time_are_what_they_are_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (with_activation(rng.normal(size=(n, 7)).round(1)) for n in (5, 6))
+    whole = compare_activations(a, b)
+    monkeypatch.setattr(filter_tests, "_VALUES_AT_ONCE", 2 * 11)
+    found = compare_activations(a, b)
+    np.testing.assert_allclose(found.auroc, whole.auroc)
+    np.testing.assert_allclose(found.q_value, whole.q_value)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ def test_each_fault_of_ours_is_seen(harm: Callable[[Run], None], line: int) -> N
     assert [i for i, verdict in enumerate(judged(run)) if not verdict.ok] == [line]
 
 
+def test_the_calm_minutes_say_what_is_normal() -> None:
+    run = good_run()
+    run.calls += [explain(-60 + n / 4, 0.3) for n in range(40)]
+    assert normal_p99(run, PLAN) == pytest.approx(0.3)
+
+
 def test_recovery_counts_from_the_end_of_the_fault() -> None:
     run = good_run()
     assert normal_p99(run, PLAN) == pytest.approx(0.1)

@@ -53,7 +53,7 @@ class Comparisons:
         metrics.watch_slots("comparisons", MOST_WAITING, self._unfinished)
         self._metrics = metrics.comparisons
         self._metrics.progress = lambda: self._working.progress if self._working else None
-        # One at a time: it takes all cores, and the profiles are large.
+        # One at a time: a large one takes all cores, and profiles are large.
         self._turn = asyncio.Lock()
 
     async def start(self, request: CompareRequest) -> Comparison:

@@ -138,7 +138,11 @@ def comparison_of(content: bytes, path: str) -> Comparison:
     try:
         read = Comparison.FromString(content)
         lies_at = comparison_path(read.name)
-    except (DecodeError, RequestError) as problem:
+        # What protobuf reads, and everybody who lists comparisons would stumble over.
+        read.create_time.ToDatetime()
+        read.expire_time.ToDatetime()
+        json_format.MessageToDict(read.error)
+    except (DecodeError, RequestError, ValueError, TypeError) as problem:
         raise Damaged(path, problem) from problem
     if lies_at != path:
         raise Damaged(path, ValueError(f"it holds {read.name!r}"))

@@ -379,10 +379,21 @@ def test_a_damaged_file_is_named_and_hides_no_other(
     store._objects.write("comparisons/bad.pb", b"[]")
     one = comparison("comparisons/one").SerializeToString()
     store._objects.write("comparisons/another.pb", one)
+    late = comparison("comparisons/late")
+    late.create_time.nanos = 2 * 10**9
+    store._objects.write("comparisons/late.pb", late.SerializeToString())
+    strange = comparison("comparisons/strange")
+    strange.error.details.add(type_url="type.googleapis.com/no.such.Type")
+    store._objects.write("comparisons/strange.pb", strange.SerializeToString())
     assert [one.name for one in store.list_sets(0, "")[0]] == [NAME]
     assert store.comparisons.list(0, "")[0] == []
     assert "sets/bad/set.json in the store is damaged" in caplog.text
     assert "another.pb in the store is damaged: it holds 'comparisons/one'" in caplog.text
+    assert "late.pb in the store is damaged" in caplog.text
+    with pytest.raises(
+        EnvironmentProblem, match=r"strange\.pb in the store is damaged"
+    ):
+        store.comparisons.get("comparisons/strange")
     with pytest.raises(EnvironmentProblem, match=r"sets/worse/set\.json in the store is damaged"):
         store.get_set("imageSets/worse")
     store.sweep(datetime.now(UTC) + timedelta(hours=2))
