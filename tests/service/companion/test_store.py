@@ -390,9 +390,7 @@ def test_a_damaged_file_is_named_and_hides_no_other(
     assert "sets/bad/set.json in the store is damaged" in caplog.text
     assert "another.pb in the store is damaged: it holds 'comparisons/one'" in caplog.text
     assert "late.pb in the store is damaged" in caplog.text
-    with pytest.raises(
-        EnvironmentProblem, match=r"strange\.pb in the store is damaged"
-    ):
+    with pytest.raises(EnvironmentProblem, match=r"strange\.pb in the store is damaged"):
         store.comparisons.get("comparisons/strange")
     with pytest.raises(EnvironmentProblem, match=r"sets/worse/set\.json in the store is damaged"):
         store.get_set("imageSets/worse")
