@@ -164,7 +164,7 @@ def test_killed_while_comparisons_are_made(
         files = [
             entry.path
             for entry in companion.store()._objects.list("comparisons")
-            if entry.path.endswith(".json")
+            if entry.path.endswith(".pb")
         ]
         assert len(companion.store().comparisons.list(0, "")[0]) == len(files) == seed + 1
         companion.start()
