@@ -20,7 +20,7 @@ SETS: Final = "sets"
 COMPARISONS: Final = "comparisons"
 HEAD: Final = "set.json"
 COMPARISON: Final = ".pb"
-"""How the file of a comparison ends: a report as JSON takes a hundred times longer to read."""
+"""How the file of a comparison ends: a report as JSON takes some seventy times as long to read."""
 STALE_S: Final = 3600.0
 """Seconds after which what nothing refers to is swept away: nobody still works on it."""
 _ID: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
