@@ -73,18 +73,19 @@ def all_words_bundle() -> bundles.Bundle:
         }
     )
     with bundles.writing(_ALL_WORDS) as folder:
-        for name in {"cnn.onnx", "head.onnx"} & source.manifest.files.keys():
+        for name in ("cnn.onnx", "cnn.safetensors"):
             shutil.copy2(source.path / name, folder)
         text = "".join(f"{word}\n" for word in words.words)
         (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
         vocabulary = {"vocabulary": grouped_vocabulary(words.vectors)}
         places = write_tensors(folder / "vocabulary.safetensors", vocabulary)
-        for layer, entry in zip(manifest.cnn.layers, manifest.mappers, strict=True):
+        pairs = zip(manifest.cnn.layers, manifest.mappers, strict=True)
+        for position, (layer, entry) in enumerate(pairs):
             mapper = load_mapper(source, entry)
             file = folder / bundles.layer_file("mapper", layer.name, "safetensors")
             where = places | write_tensors(file, mapper_arrays(mapper))
             shape = (layer.channels, layer.height, layer.width)
-            write_graphs(folder, layer.name, mapper, words, shape, where)
+            write_graphs(folder, layer.name, position, mapper, words, shape, where)
         bundles.write_manifest(folder, manifest)
     return bundles.open_bundle(_ALL_WORDS)
 

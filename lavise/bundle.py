@@ -1,11 +1,11 @@
 """The artefact on disk: a folder that holds everything that serving needs, checked on opening.
 
     manifest.json                what it is, and the sha256 of every other file
-    cnn.onnx                     images -> feature maps, and logits where no mapper holds the head
-    head.onnx                    mean of a feature map -> logits, where one does
-    words.LAYER.METHOD.onnx      feature map, few filters -> words (small; weights lie further down)
+    cnn.onnx                     images -> feature maps and logits, for catalogs and evaluation
+    words.LAYER.METHOD.onnx      images, few filters -> words (small; weights lie further down)
     words.LAYER.METHOD.many.onnx the same for many filters
-    profile.LAYER.onnx           feature map -> word scores, for comparisons
+    profile.LAYER.onnx           images -> word scores, for comparisons
+    cnn.safetensors              the CNN's weights
     mapper.LAYER.safetensors     the mapper's weights
     vocabulary.safetensors       the word vectors, as the graphs multiply them
     vocabulary.txt               the words, one a line
@@ -168,15 +168,13 @@ def _read_manifest(folder: Path, keys: list[Ed25519PublicKey]) -> tuple[bytes, M
 
 def _needed(manifest: Manifest) -> set[str]:
     """The files that serving opens."""
-    names = {"cnn.onnx", "vocabulary.safetensors", "vocabulary.txt"}
+    names = {"cnn.onnx", "cnn.safetensors", "vocabulary.safetensors", "vocabulary.txt"}
     for layer in manifest.cnn.layers:
         names.add(layer_file("mapper", layer.name, "safetensors"))
         names.add(layer_file("profile", layer.name, "onnx"))
         for method in GRAPH_METHODS:
             names.add(layer_file("words", layer.name, f"{method}.onnx"))
             names.add(layer_file("words", layer.name, f"{method}.many.onnx"))
-    if manifest.head_layer is not None:
-        names.add("head.onnx")
     return names | {layer_file("catalog", entry.layer, "parquet") for entry in manifest.catalogs}
 
 

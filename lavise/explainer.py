@@ -6,16 +6,16 @@
     for row in range(len(explanation.filters)):
         print(explanation.filters[row], explanation.words(row))
 
-One CNN pass for all images; feature maps stay on the device; only the requested filters are
-mapped, all of them in one further pass.
+Every image goes through the CNN once, together with those that ask for the same layer and method;
+feature maps stay on the device, and only the requested filters are mapped, all in the same run.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from lavise.catalog_table import CatalogTable, read_catalog
 from lavise.errors import ImageError, RequestError
 from lavise.explanation import Explanation
 from lavise.graph_terms import FACTORISE_FROM
-from lavise.graphs import Graphs, Said, Seen, on_host
+from lavise.graphs import OPEN, Graphs, Said
 from lavise.masking import mask_images
 from lavise.options import DEFAULT_OPTIONS, ExplainOptions, check_options
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MOST_ACTIVE: Final = 10
 MAX_PROFILE_WORDS: Final = 20_000
+_ASKS_KEPT: Final = 64
+_MASKED_AT_ONCE: Final = 16
 _NO_LOGITS: Final = np.zeros(0, dtype=np.float32)
 
 
@@ -44,6 +46,36 @@ _NO_LOGITS: Final = np.zeros(0, dtype=np.float32)
 class _Layer:
     entry: LayerEntry
     catalog: CatalogTable | None
+
+    def cut(self) -> np.ndarray:
+        """(C,), what counts as active when exceeded; the layer has a catalog."""
+        assert self.catalog is not None  # noqa: S101 - validate() saw to it
+        return self.catalog.cut(np.arange(self.entry.channels), self.entry.ceiling)
+
+    def as_maps(self, flat: np.ndarray) -> np.ndarray:
+        """(F, H, W) of (F, N)."""
+        return flat.reshape(len(flat), self.entry.height, self.entry.width)
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Options, checked, as the graphs take them.
+
+    Attributes:
+        layer: The target layer.
+        method: One of lavise.options.METHODS.
+        filters: (F,) indices, or OPEN.
+        k: Words a filter.
+        heatmaps: Whether the filters' maps come along.
+        many: Whether the filters are many, for which there are graphs of their own.
+    """
+
+    layer: str
+    method: str
+    filters: np.ndarray
+    k: int
+    heatmaps: bool
+    many: bool
 
 
 class Explainer:
@@ -71,15 +103,17 @@ class Explainer:
         self.bundle = bundle
         self.digest = bundle.digest
         self.vocabulary = bundle.words()
+        self.word_array = np.array(self.vocabulary, dtype=object)
         self.class_names = bundle.manifest.cnn.class_names
         self.input_size = bundle.manifest.cnn.input_size
         self._graphs = Graphs(bundle, device=device, device_id=device_id, threads=threads)
-        self._graphs.warm_up()
         self._layers = {
             entry.name: _Layer(entry, read_catalog(bundle, entry.name))
             for entry in bundle.manifest.cnn.layers
         }
         self._entries = {name: layer.entry for name, layer in self._layers.items()}
+        # Most callers ask for the same again and again.
+        self._ask = lru_cache(maxsize=_ASKS_KEPT)(self._make_ask)
         self._described = {n for n, layer in self._layers.items() if layer.catalog is not None}
 
     @classmethod
@@ -106,7 +140,7 @@ class Explainer:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Spent since it was opened in each kind of graph: ``cnn``, ``words``, ``profile``."""
+        """Spent since it was opened in each kind of graph: ``words``, ``profile``."""
         return self._graphs.seconds
 
     @property
@@ -138,7 +172,7 @@ class Explainer:
         images: Sequence[np.ndarray],
         options: ExplainOptions | Sequence[ExplainOptions] = DEFAULT_OPTIONS,
     ) -> list[Explanation]:
-        """Explains images in one pass of the CNN.
+        """Explains images, each in one pass of the CNN.
 
         Args:
             images: Each (S, S, 3) uint8 RGB, S the input size (lavise.images.prepare).
@@ -152,26 +186,20 @@ class Explainer:
                 are not finite.
             RequestError: An option is unknown or out of range.
         """
-        asked = [options] * len(images) if isinstance(options, ExplainOptions) else list(options)
-        if len(asked) != len(images):
-            raise RequestError(f"{len(images)} images but {len(asked)} options", field="options")
-        for one in dict.fromkeys(asked):
-            self.validate(one)
+        each = [options] * len(images) if isinstance(options, ExplainOptions) else options
+        if len(each) != len(images):
+            raise RequestError(f"{len(images)} images but {len(each)} options", field="options")
+        asks = [self._ask(one) for one in each]
         for image in images:
             self._check_image(image)
-        if not images:
-            return []
-        batch = images[0][None] if len(images) == 1 else np.stack(images)
-        seen = self._graphs.see(batch, {one.layer or self.layers[0] for one in asked})
-        for i, one in enumerate(asked):
-            self._check_finite(seen.mean[one.layer or self.layers[0]][i], i, one)
-        chosen = [self._choose(seen, i, one) for i, one in enumerate(asked)]
-        answers = self._words(seen, asked, chosen, batch)
-        logits = self._logits(seen, answers, asked)
-        return [
-            self._explanation(seen, i, one, chosen[i], answers[i], logits[i])
-            for i, one in enumerate(asked)
-        ]
+        alike: dict[tuple[str, str, bool], list[int]] = {}
+        for i, ask in enumerate(asks):
+            alike.setdefault((ask.layer, ask.method, ask.many), []).append(i)
+        answers: dict[int, Explanation] = {}
+        for members in alike.values():
+            some = [images[i] for i in members]
+            answers |= zip(members, self._explain(some, [asks[i] for i in members]), strict=True)
+        return [answers[i] for i in range(len(asks))]
 
     def profile(self, images: Sequence[np.ndarray], layer: str = "") -> ImageNumbers:
         """Scores every filter and every word on images, in one pass of the CNN.
@@ -199,16 +227,16 @@ class Explainer:
             self._check_image(image)
         target = self._layers[layer or self.layers[0]]
         name = target.entry.name
-        seen = self._graphs.see(np.stack(images), {name})
+        scored = self._graphs.profile(name, np.stack(images))
         qualified = None
         if target.catalog is not None:
             every = np.arange(target.entry.channels)
-            qualified = target.catalog.qualified(every, seen.peak[name], target.entry.ceiling)
+            qualified = target.catalog.qualified(every, scored.peak, target.entry.ceiling)
         return ImageNumbers(
-            activation=_activation(seen, target.entry),
+            activation=scored.peak if target.entry.ceiling is None else scored.mean,
             qualified=qualified,
-            word_scores=self._graphs.score_words(name, seen),
-            finite=np.isfinite(seen.mean[name]).all(axis=1),
+            word_scores=scored.word_scores,
+            finite=np.isfinite(scored.mean).all(axis=1),
         )
 
     def _check_image(self, image: np.ndarray) -> None:
@@ -220,134 +248,86 @@ class Explainer:
                 field="images",
             )
 
-    def _check_finite(self, values: np.ndarray, i: int, options: ExplainOptions) -> None:
-        """Words of a feature map with NaN in it would be as good as drawn by lot."""
+    def _make_ask(self, options: ExplainOptions) -> _Ask:
+        """Checks options and makes of them what the graphs take."""
+        self.validate(options)
+        layer = options.layer or self.layers[0]
+        channels = self._layers[layer].entry.channels
+        if options.filters is not None:
+            filters = np.array(options.filters)
+        elif options.all_filters:
+            filters = np.arange(channels)
+        else:
+            n = options.most_active or min(DEFAULT_MOST_ACTIVE, channels)
+            filters = np.full(n, OPEN)
+        many = filters.size >= FACTORISE_FROM
+        return _Ask(layer, options.method, filters, options.top_k, options.heatmaps, many)
+
+    def _explain(self, images: Sequence[np.ndarray], asks: Sequence[_Ask]) -> list[Explanation]:
+        """Explains images that ask for the same layer and method."""
+        layer, method = asks[0].layer, asks[0].method
+        if method == "image":
+            pairs = zip(images, asks, strict=True)
+            return [self._explanation(self._image_method(*pair), 0, pair[1]) for pair in pairs]
+        said = self._graphs.explain(
+            layer,
+            method,
+            images[0][None] if len(images) == 1 else np.stack(images),
+            _padded([ask.filters for ask in asks]),
+            max(ask.k for ask in asks),
+            thresholds=self._layers[layer].cut() if method == "activation" else None,
+            maps=any(ask.heatmaps for ask in asks),
+        )
+        return [self._explanation(said, row, ask) for row, ask in enumerate(asks)]
+
+    def _image_method(self, image: np.ndarray, ask: _Ask) -> Said:
+        """Explains each filter by the image masked to where it exceeds T_f: one CNN pass each."""
+        target = self._layers[ask.layer]
+        whole = self._graphs.explain(
+            ask.layer, "original", image[None], ask.filters[None], ask.k, maps=True
+        )
+        assert whole.maps is not None  # noqa: S101 - they were asked for
+        filters = whole.filters[0]
+        maps = target.as_maps(whole.maps[0])
+        masked, kept = mask_images(image, maps, target.cut()[filters])
+        ids, scores, inactive = whole.ids.copy(), whole.scores.copy(), np.ones_like(whole.inactive)
+        for start in range(0, kept.size, _MASKED_AT_ONCE):
+            rows = kept[start : start + _MASKED_AT_ONCE]
+            again = self._graphs.explain(
+                ask.layer, "original", masked(rows), filters[rows][:, None], ask.k
+            )
+            ids[0, rows], scores[0, rows] = again.ids[:, 0], again.scores[:, 0]
+            inactive[0, rows] = False
+        return replace(whole, ids=ids, scores=scores, inactive=inactive)
+
+    def _explanation(self, said: Said, row: int, ask: _Ask) -> Explanation:
+        """What was said of one image.
+
+        Raises:
+            ImageError: The CNN's values are not finite: words would be as good as drawn by lot.
+        """
+        mean = said.mean[row]
+        logits = _NO_LOGITS if said.logits is None else said.logits[row]
         # A sum is finite where its terms are, and one call: a request has few milliseconds.
-        if not math.isfinite(values.sum()):
-            layer = options.layer or self.layers[0]
+        if not math.isfinite(mean.sum() + logits.sum()):
             raise ImageError(
-                f"the CNN gives values that are not finite for image {i} on layer {layer!r}: its "
-                "weights are damaged, or overflow on this image",
+                f"the CNN gives values that are not finite for an image on layer {ask.layer!r}: "
+                "its weights are damaged, or overflow on this image",
                 field="images",
             )
-
-    def _choose(self, seen: Seen, i: int, options: ExplainOptions) -> np.ndarray:
-        """The filters to explain on one image, (F,) int64."""
-        layer = self._layers[options.layer or self.layers[0]]
-        if options.filters is not None:
-            return np.array(options.filters, dtype=np.int64)
-        if options.all_filters:
-            return np.arange(layer.entry.channels)
-        activation = _activation(seen, layer.entry)[i]
-        n = options.most_active or min(DEFAULT_MOST_ACTIVE, layer.entry.channels)
-        if n < activation.size:
-            best = np.argpartition(-activation, n)[:n]
-            return np.asarray(best[np.argsort(-activation[best], kind="stable")])
-        return np.argsort(-activation, kind="stable")
-
-    def _words(
-        self,
-        seen: Seen,
-        asked: Sequence[ExplainOptions],
-        chosen: Sequence[np.ndarray],
-        batch: np.ndarray,
-    ) -> list[_Answer]:
-        """Runs the words graphs: images that ask alike share one run."""
-        alike: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
-        active = []
-        for i, (one, filters) in enumerate(zip(asked, chosen, strict=True)):
-            name = one.layer or self.layers[0]
-            rows = np.arange(filters.size)
-            if one.method == "attention":
-                # A map that is nowhere positive attends to nothing: no need to compute it.
-                rows = np.flatnonzero(seen.peak[name][i][filters] > 0)
-            active.append(rows)
-            alike[name, one.method, rows.size >= FACTORISE_FROM].append(i)
-        answers: dict[int, _Answer] = {}
-        for (name, method, _), members in alike.items():
-            k = max(asked[i].top_k for i in members)
-            if method == "image":
-                for i in members:
-                    answers[i] = self._image_method(seen, name, i, chosen[i], k, batch[i])
-                continue
-            wide = max(active[i].size for i in members)
-            if wide == 0:
-                answers |= {i: _Answer.empty(chosen[i].size, k) for i in members}
-                continue
-            padded = np.zeros((len(members), wide), dtype=np.int64)
-            for row, i in enumerate(members):
-                padded[row, : active[i].size] = chosen[i][active[i]]
-            threshold = self._cut(name, padded) if method == "activation" else None
-            said = self._graphs.say(name, method, seen, members, padded, k, threshold)
-            for row, i in enumerate(members):
-                answers[i] = _Answer.of(said, row, active[i], chosen[i].size, k)
-        return [answers[i] for i in range(len(asked))]
-
-    def _cut(self, name: str, filters: np.ndarray) -> np.ndarray:
-        """What counts as active when exceeded, in the shape of the filters."""
-        layer = self._layers[name]
-        assert layer.catalog is not None  # noqa: S101 - validate() saw to it
-        return layer.catalog.cut(filters, layer.entry.ceiling)
-
-    def _image_method(
-        self, seen: Seen, layer: str, i: int, filters: np.ndarray, k: int, image: np.ndarray
-    ) -> _Answer:
-        """Explains each filter by the image masked to where it exceeds T_f: one CNN pass each."""
-        maps = on_host(seen.map(layer, [i]))[0, filters]  # (F, H, W)
-        masked, kept = mask_images(image, maps, self._cut(layer, filters))
-        answer = _Answer.empty(filters.size, k)
-        for start in range(0, kept.size, 16):
-            rows = kept[start : start + 16]
-            again = self._graphs.see(masked(rows), {layer})
-            members = range(rows.size)
-            said = self._graphs.say(layer, "original", again, members, filters[rows][:, None], k)
-            answer.ids[rows], answer.scores[rows] = said.ids[:, 0], said.scores[:, 0]
-            answer.inactive[rows] = False
-        return answer
-
-    def _logits(
-        self, seen: Seen, answers: Sequence[_Answer], asked: Sequence[ExplainOptions]
-    ) -> list[np.ndarray]:
-        """What the CNN's classifier says of each image: once for all that no words graph told."""
-        if not self._graphs.has_head:
-            return [_NO_LOGITS] * len(answers)
-        untold = [i for i, answer in enumerate(answers) if answer.logits is None]
-        found = dict(zip(untold, self._graphs.logits(seen, untold), strict=True)) if untold else {}
-        logits = [
-            found[i] if answer.logits is None else answer.logits for i, answer in enumerate(answers)
-        ]
-        for i, one in enumerate(asked):
-            self._check_finite(logits[i], i, one)
-        return logits
-
-    def _explanation(
-        self,
-        seen: Seen,
-        i: int,
-        options: ExplainOptions,
-        filters: np.ndarray,
-        answer: _Answer,
-        logits: np.ndarray,
-    ) -> Explanation:
-        layer = self._layers[options.layer or self.layers[0]]
-        name = layer.entry.name
-        threshold = qualified = None
-        if layer.catalog is not None:
-            threshold = layer.catalog.threshold[filters]
-            peak = seen.peak[name][i, filters]
-            qualified = layer.catalog.qualified(filters, peak, layer.entry.ceiling)
+        n = ask.filters.size
+        maps = said.maps[row, :n] if ask.heatmaps and said.maps is not None else None
         return Explanation(
-            layer=name,
-            filters=filters,
-            activation=_activation(seen, layer.entry)[i, filters],
-            threshold=threshold,
-            qualified=qualified,
-            inactive=answer.inactive,
-            word_ids=answer.ids[:, : options.top_k],
-            scores=answer.scores[:, : options.top_k],
+            layer=ask.layer,
+            filters=said.filters[row, :n],
+            inactive=said.inactive[row, :n],
+            word_ids=said.ids[row, :n, : ask.k],
+            scores=said.scores[row, :n, : ask.k],
+            peak=said.peak[row],
+            mean=mean,
             logits=logits,
             explainer=self,
-            heatmaps=_heatmaps(seen.map(name, [i]), filters) if options.heatmaps else None,
+            heatmaps=None if maps is None else _heatmaps(self._layers[ask.layer].as_maps(maps)),
         )
 
 
@@ -368,44 +348,18 @@ class ImageNumbers:
     finite: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """Words of one image's filters: (F, k) ids and scores, (F,) inactive; logits if told."""
-
-    ids: np.ndarray
-    scores: np.ndarray
-    inactive: np.ndarray
-    logits: np.ndarray | None = None
-
-    @classmethod
-    def empty(cls, n_filters: int, k: int, logits: np.ndarray | None = None) -> _Answer:
-        return cls(
-            np.zeros((n_filters, k), dtype=np.int64),
-            np.zeros((n_filters, k), dtype=np.float32),
-            np.ones(n_filters, dtype=bool),
-            logits,
-        )
-
-    @classmethod
-    def of(cls, said: Said, row: int, active: np.ndarray, n_filters: int, k: int) -> _Answer:
-        """One image's part of a run, spread over the filters of which some were left out."""
-        logits = None if said.logits is None else said.logits[row]
-        n = active.size
-        if n == n_filters:
-            return cls(said.ids[row, :n], said.scores[row, :n], said.inactive[row, :n], logits)
-        answer = cls.empty(n_filters, k, logits)
-        answer.ids[active], answer.scores[active] = said.ids[row, :n], said.scores[row, :n]
-        answer.inactive[active] = said.inactive[row, :n]
-        return answer
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """(B, F) of rows that may be shorter; what is added stands for filter 0."""
+    if len(rows) == 1:
+        return rows[0][None]
+    filters = np.zeros((len(rows), max(row.size for row in rows)), dtype=np.int64)
+    for place, row in zip(filters, rows, strict=True):
+        place[: row.size] = row
+    return filters
 
 
-def _activation(seen: Seen, layer: LayerEntry) -> np.ndarray:
-    """(B, C): max over space, or mean where the layer saturates."""
-    return (seen.peak if layer.ceiling is None else seen.mean)[layer.name]
-
-
-def _heatmaps(feature_map: Any, filters: np.ndarray) -> np.ndarray:  # noqa: ANN401 - see Seen.maps
-    """(F, H, W) uint8 of one image's map (1, C, H, W): 255 at the maximum, 0 where not active."""
-    positive = np.maximum(on_host(feature_map)[0, filters], 0.0)
+def _heatmaps(maps: np.ndarray) -> np.ndarray:
+    """(F, H, W) uint8 of maps: 255 at the maximum, 0 where not active."""
+    positive = np.maximum(maps, 0.0)
     top = positive.max(axis=(1, 2), keepdims=True)
     return np.asarray((positive * (255 / np.maximum(top, 1e-12))).round().astype(np.uint8))

@@ -21,12 +21,11 @@ class Explanation:
     Attributes:
         layer: The target layer.
         filters: (F,) channel indices, in the order asked for, or most active first.
-        activation: (F,) max over space; mean where the layer saturates.
-        threshold: (F,) T_f; None without a catalog.
-        qualified: (F,) whether the map exceeds T_f somewhere; None without a catalog.
         inactive: (F,) whether there is nothing to attend to; such a filter has no words.
         word_ids: (F, k) positions in the vocabulary, best first.
         scores: (F, k), see lavise.word_scores.
+        peak: (C,) max over space of every filter of the layer.
+        mean: (C,) mean over space.
         logits: (K,) of the CNN's own head; empty without one.
         explainer: What made it, for names and catalog entries.
         heatmaps: (F, H, W) uint8, each map's positive part, 255 at its maximum; None unless asked
@@ -35,29 +34,52 @@ class Explanation:
 
     layer: str
     filters: np.ndarray
-    activation: np.ndarray
-    threshold: np.ndarray | None
-    qualified: np.ndarray | None
     inactive: np.ndarray
     word_ids: np.ndarray
     scores: np.ndarray
+    peak: np.ndarray
+    mean: np.ndarray
     logits: np.ndarray
     explainer: Explainer
     heatmaps: np.ndarray | None = None
 
-    def words(self, row: int) -> list[tuple[str, float]]:
-        """The words of one filter, best first, each with its score; none when inactive."""
-        return list(self._words[row])
+    @cached_property
+    def activation(self) -> np.ndarray:
+        """(F,) max over space; mean where the layer saturates."""
+        saturates = self.explainer.layer(self.layer).ceiling is not None
+        return np.asarray((self.mean if saturates else self.peak)[self.filters])
 
     @cached_property
-    def _words(self) -> list[list[tuple[str, float]]]:
-        """Of every filter: an array is made a Python list sooner at once than row by row."""
-        found: list[list[tuple[str, float]]] = [[] for _ in self.filters]
-        active, name = np.flatnonzero(~self.inactive), self.explainer.vocabulary.__getitem__
-        ids, scores = self.word_ids[active].tolist(), self.scores[active].tolist()
-        for row, some, said in zip(active.tolist(), ids, scores, strict=True):
-            found[row] = list(zip(map(name, some), said, strict=True))
-        return found
+    def threshold(self) -> np.ndarray | None:
+        """(F,) T_f; None without a catalog."""
+        catalog = self.explainer.catalog(self.layer)
+        return None if catalog is None else np.asarray(catalog.threshold[self.filters])
+
+    @cached_property
+    def qualified(self) -> np.ndarray | None:
+        """(F,) whether the map exceeds T_f somewhere; None without a catalog."""
+        catalog = self.explainer.catalog(self.layer)
+        if catalog is None:
+            return None
+        ceiling = self.explainer.layer(self.layer).ceiling
+        return catalog.qualified(self.filters, self.peak[self.filters], ceiling)
+
+    def words(self, row: int) -> list[tuple[str, float]]:
+        """The words of one filter, best first, each with its score; none when inactive."""
+        pairs, starts = self._pairs
+        return pairs[starts[row] : starts[row + 1]]
+
+    @cached_property
+    def _pairs(self) -> tuple[list[tuple[str, float]], list[int]]:
+        """Words with scores of all filters, and where each filter's begin.
+
+        Arrays are made Python lists sooner at once than row by row.
+        """
+        active = ~self.inactive
+        words = self.explainer.word_array[self.word_ids[active].ravel()].tolist()
+        scores = self.scores[active].ravel().tolist()
+        ends = active.cumsum() * self.word_ids.shape[1]
+        return list(zip(words, scores, strict=True)), [0, *ends.tolist()]
 
     def predictions(self) -> list[tuple[str, float]]:
         """The CNN's own labels with their probabilities, most probable first; at most 5."""

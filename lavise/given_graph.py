@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PROBABILITIES: Final = ("Softmax", "LogSoftmax")
 """What a head may end in; the logits are what goes in there."""
+_OPSET: Final = 20
+_OLDEST_OPSET: Final = 18
+"""Since then reductions take their axes as an input."""
 
 
 def export_given_graph(
@@ -39,7 +42,9 @@ def export_given_graph(
     """
     assert cnn.onnx_file is not None  # noqa: S101 - the caller chose by it
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(cnn.onnx_file))
+        model = onnx.shape_inference.infer_shapes(_modern(cnn, onnx.load(cnn.onnx_file)))
+    except SpecError:
+        raise
     except Exception as error:
         raise SpecError(
             f"CNN {cnn.spec!r} is no readable ONNX file: {first_line(error)}", field="cnn"
@@ -54,9 +59,8 @@ def export_given_graph(
     model = onnx.compose.add_prefix(model, "cnn/")
     before = _normalise(f"cnn/{given}", channels_first=channels_first)
     after = [helper.make_node("Identity", [f"cnn/{head}"], ["logits"])] if head else []
-    opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
     for i, (name, first) in enumerate(zip(names, taps_first, strict=True)):
-        after += _tap(f"cnn/{name}", i, opset, channels_first=first)
+        after += _tap(f"cnn/{name}", i, channels_first=first)
     constants = [
         numpy_helper.from_array(np.array(cnn.mean, dtype=np.float32), "mean"),
         numpy_helper.from_array(np.array(cnn.std, dtype=np.float32), "std"),
@@ -81,6 +85,22 @@ def export_given_graph(
         path,
     )
     return size, _measure_shapes(cnn, path, names, size)
+
+
+def _modern(cnn: TargetCnn, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in an operator set that it can share with ours (lavise.joined_graph)."""
+    opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), None)
+    if opset is None or opset >= _OLDEST_OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, _OPSET)
+    except Exception as error:
+        reason = first_line(error).rpartition("failed: ")[2]  # before it, a line of its source
+        raise SpecError(
+            f"CNN {cnn.spec!r} is written in ONNX operator set {opset}, and cannot be converted to "
+            f"{_OPSET} ({reason}); export it again in {_OLDEST_OPSET} or newer",
+            field="cnn",
+        ) from error
 
 
 def _images(cnn: TargetCnn, graph: onnx.GraphProto) -> tuple[str, int, bool]:
@@ -178,17 +198,15 @@ def _normalise(target: str, *, channels_first: bool) -> list[onnx.NodeProto]:
     ]
 
 
-def _tap(tensor: str, position: int, opset: int, *, channels_first: bool) -> list[onnx.NodeProto]:
+def _tap(tensor: str, position: int, *, channels_first: bool) -> list[onnx.NodeProto]:
     """From a tensor of the graph to the outputs of a tapped layer."""
-    axes_as_input = opset >= 18
-    axes: dict[str, Any] = {} if axes_as_input else {"axes": [2, 3]}
-    inputs = [f"map_{position}", *(["space"] if axes_as_input else [])]
+    inputs = [f"map_{position}", "space"]
     kind = "Identity" if channels_first else "Transpose"
     options: dict[str, Any] = {} if channels_first else {"perm": [0, 3, 1, 2]}
     return [
         helper.make_node(kind, [tensor], [f"map_{position}"], **options),
-        helper.make_node("ReduceMax", inputs, [f"peak_{position}"], keepdims=0, **axes),
-        helper.make_node("ReduceMean", inputs, [f"mean_{position}"], keepdims=0, **axes),
+        helper.make_node("ReduceMax", inputs, [f"peak_{position}"], keepdims=0),
+        helper.make_node("ReduceMean", inputs, [f"mean_{position}"], keepdims=0),
     ]
 
 

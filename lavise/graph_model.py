@@ -35,12 +35,17 @@ def finished(
             model.graph.initializer.append(numpy_helper.from_array(value, name))
     for name, place in weights.items():
         if name in used:
-            model.graph.initializer.append(_external(name, place))
+            model.graph.initializer.append(external(name, place))
     return model
 
 
-def _external(name: str, place: Location) -> onnx.TensorProto:
-    """An initializer whose bytes lie in a safetensors file beside the graph."""
+def external(name: str, place: Location) -> onnx.TensorProto:
+    """An initializer whose bytes lie in a safetensors file beside the graph.
+
+    Args:
+        name: Of the initializer.
+        place: Where the bytes lie.
+    """
     tensor = TensorProto(
         name=name,
         data_type=TensorProto.FLOAT,

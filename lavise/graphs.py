@@ -1,78 +1,67 @@
-"""The graphs of a bundle on a device: images to feature maps, feature maps to words.
-
-The CNN runs once a batch, its feature maps stay on the device, and where the mapper holds the CNN's
-classifier, logits come out of the words graph: the classifier's weights are read once.
-"""
+"""The graphs of a bundle on a device: images to words, in one run for all images of a batch."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from lavise.errors import EnvironmentProblem
 from lavise.graph_terms import FACTORISE_FROM, group_shape
-from lavise.runtime import Device, open_session, resolve_device, run_graph
+from lavise.runtime import Device, open_session, resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Sequence
 
     from lavise.bundle import Bundle
 
+OPEN: Final = -1
+"""Stands for the most active filter that is not named yet."""
 _MAX_SCORES: Final = 1 << 26
 """Scores (filters x words) computed at once; 256 MiB."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One run of the CNN. B images, C filters, K classes.
-
-    Attributes:
-        maps: By layer, (B, C, H, W) as run_graph keeps them.
-        peak: By layer, (B, C) max over space.
-        mean: By layer, (B, C) mean over space.
-        logits: (B, K); None where the CNN has no classifier, or it runs apart.
-    """
-
-    maps: dict[str, Any]
-    peak: dict[str, np.ndarray]
-    mean: dict[str, np.ndarray]
-    logits: np.ndarray | None
-
-    def map(self, layer: str, members: Sequence[int]) -> Any:  # noqa: ANN401 - see maps
-        """The feature map of some images, for run_graph."""
-        value = self.maps[layer]
-        if len(members) == len(self.mean[layer]):
-            return value
-        return on_host(value)[list(members)]
-
-
-@dataclass(frozen=True)
 class Said:
-    """One run of a words graph. B images, F filters, K classes.
+    """What a bundle says of images. B images, F filters, C channels, K classes.
 
     Attributes:
+        filters: (B, F) indices.
         ids: (B, F, k) positions in the vocabulary, best first.
         scores: (B, F, k), see lavise.word_scores.
-        inactive: (B, F) whether there is nothing to attend to.
-        logits: (B, K) of the CNN's classifier; None where the graph does not hold it.
+        inactive: (B, F) whether there is nothing to attend to: ids and scores mean nothing.
+        peak: (B, C) max over space.
+        mean: (B, C) mean over space.
+        logits: (B, K) of the CNN's classifier; None where it has none.
+        maps: (B, F, N) feature maps, zero where a filter is inactive; None unless asked for.
     """
 
+    filters: np.ndarray
     ids: np.ndarray
     scores: np.ndarray
     inactive: np.ndarray
-    logits: np.ndarray | None = None
+    peak: np.ndarray
+    mean: np.ndarray
+    logits: np.ndarray | None
+    maps: np.ndarray | None
 
 
 @dataclass(frozen=True)
-class _WordsGraph:
-    session: Any
-    takes_mean: bool
-    outputs: tuple[str, ...]
+class Scored:
+    """Every filter and every word on images. B images, C channels, V words.
+
+    Attributes:
+        word_scores: (B, V), see lavise.profile_graph.
+        peak: (B, C) max over space.
+        mean: (B, C) mean over space.
+    """
+
+    word_scores: np.ndarray
+    peak: np.ndarray
+    mean: np.ndarray
 
 
 class Graphs:
@@ -86,9 +75,8 @@ class Graphs:
 
     Attributes:
         device: Where they run.
-        providers: Of ONNX Runtime, for the CNN.
-        has_head: Whether the CNN has a classifier.
-        seconds: Spent so far in each kind of graph: ``cnn``, ``words``, ``profile``.
+        providers: Of ONNX Runtime.
+        seconds: Spent so far in each kind of graph: ``words``, ``profile``.
 
     Raises:
         BundleError: A graph cannot be loaded.
@@ -99,11 +87,20 @@ class Graphs:
         self, bundle: Bundle, *, device: Device, device_id: int = 0, threads: int | None = None
     ) -> None:
         self._bundle = bundle
-        self._device_id = device_id
         self.device = resolve_device(device)
-        open_on = partial(open_session, device_id=device_id, threads=threads)
-        self._cnn = open_on(bundle.path / "cnn.onnx", device=self.device)
-        self.providers: list[str] = self._cnn.get_providers()
+        self._open = partial(open_session, device=self.device, device_id=device_id, threads=threads)
+        self._n_words = bundle.manifest.vocabulary.size
+        self._n_groups = group_shape(self._n_words)[0]
+        self._by_mean = {
+            layer.name: np.array([layer.ceiling is not None])
+            for layer in bundle.manifest.cnn.layers
+        }
+        self._sessions: dict[tuple[str, ...], Any] = {}
+        self._outputs: dict[tuple[str, ...], list[str]] = {}
+        self.seconds = dict.fromkeys(("words", "profile"), 0.0)
+        for name in self._by_mean:  # what most requests need: the first need not wait for it
+            self._session("words", name, "attention.onnx")
+        self.providers: list[str] = next(iter(self._sessions.values())).get_providers()
         if self.device == "cuda" and "CUDAExecutionProvider" not in self.providers:
             # ONNX Runtime falls back by itself where its CUDA build finds no usable GPU.
             if device == "cuda":
@@ -113,168 +110,151 @@ class Graphs:
                     field="device",
                 )
             self.device = "cpu"
-        self._open = partial(open_on, device=self.device)
-        self._positions = {layer.name: i for i, layer in enumerate(bundle.manifest.cnn.layers)}
-        self._in_cnn = self._cnn.get_outputs()[0].name == "logits"
-        self._head_layer = bundle.manifest.head_layer
-        self.has_head = self._in_cnn or self._head_layer is not None
-        self._n_words = bundle.manifest.vocabulary.size
-        self._groups = group_shape(self._n_words)[0]
-        self._sessions: dict[str, Any] = {}
-        self._words: dict[tuple[str, str, bool], _WordsGraph] = {}
-        self.seconds = dict.fromkeys(("cnn", "words", "profile"), 0.0)
 
-    def see(self, images: np.ndarray, layers: Collection[str]) -> Seen:
-        """Runs the CNN.
-
-        Args:
-            images: (B, S, S, 3) uint8.
-            layers: Whose feature maps are wanted.
-
-        Returns:
-            What it gives; ``mean`` also of the layer that feeds the classifier.
-        """
-        means = list(layers)
-        if self._head_layer is not None and self._head_layer not in layers:
-            means.append(self._head_layer)
-        at = self._positions
-        names = [f"map_{at[layer]}" for layer in layers]
-        outputs = [*names, *(f"peak_{at[layer]}" for layer in layers)]
-        outputs += [f"mean_{at[layer]}" for layer in means]
-        if self._in_cnn:
-            outputs.append("logits")
-        with self._timed("cnn"):
-            values = run_graph(
-                self._cnn,
-                {"images": images},
-                outputs,
-                device=self.device,
-                device_id=self._device_id,
-                kept=names,
-            )
-        n = len(names)
-        return Seen(
-            dict(zip(layers, values, strict=False)),
-            dict(zip(layers, values[n:], strict=False)),
-            dict(zip(means, values[2 * n :], strict=False)),
-            values[-1] if self._in_cnn else None,
-        )
-
-    def say(
+    def explain(
         self,
         layer: str,
         method: str,
-        seen: Seen,
-        members: Sequence[int],
+        images: np.ndarray,
         filters: np.ndarray,
         k: int,
-        threshold: np.ndarray | None = None,
+        *,
+        thresholds: np.ndarray | None = None,
+        maps: bool = False,
     ) -> Said:
-        """Maps filters to words, some at a time where their scores would not fit.
+        """Says what filters see on images, some at a time where their scores would not fit.
 
         Args:
-            layer: The target layer, one that was seen.
+            layer: The target layer.
             method: One of lavise.graph_terms.GRAPH_METHODS.
-            seen: From see().
-            members: Which of its images.
-            filters: (B, F) indices, F at least 1.
+            images: (B, S, S, 3) uint8.
+            filters: (B, F), F from 1 to C: indices, or OPEN.
             k: Words a filter.
-            threshold: (B, F) for ``activation``: what counts as active when exceeded.
+            thresholds: (C,) for ``activation``: what counts as active when exceeded.
+            maps: Whether the feature maps are wanted.
 
         Returns:
-            Their words.
+            What it says.
         """
         n_images, n_filters = filters.shape
-        graph = self._words_graph(layer, method, many=n_filters >= FACTORISE_FROM)
-        inputs = {
-            "feature_map": seen.map(layer, members),
-            "k": np.array([k]),
-            "k_groups": np.array([min(k, self._groups)]),
-        }
-        if graph.takes_mean:
-            inputs["mean"] = seen.mean[layer][list(members), None]
-        step = max(1, _MAX_SCORES // (self._n_words * n_images))
+        run = partial(self._explain, layer, method, k=k, thresholds=thresholds, maps=maps)
+        if n_images * n_filters * self._n_words <= _MAX_SCORES:
+            return run(images, filters)
         parts = []
-        for start in range(0, n_filters, step):
-            some = slice(start, start + step)
-            inputs["filters"] = filters[:, some]
-            if threshold is not None:
-                inputs["threshold"] = threshold[:, some]
-            with self._timed("words"):
-                parts.append(run_graph(graph.session, inputs, graph.outputs, device=self.device))
-        ids, scores, weight, *logits = parts[0]
-        if len(parts) > 1:
-            ids, scores, weight = (
-                np.concatenate([part[i] for part in parts], axis=1) for i in range(3)
-            )
-        return Said(ids, scores, weight[:, :, 0] == 0, logits[0][:, 0] if logits else None)
+        for i in range(n_images):
+            image, row = images[i : i + 1], filters[i : i + 1]
+            step = max(1, _MAX_SCORES // self._n_words)
+            if n_filters > step and (row == OPEN).any():
+                row = self._most_active(layer, method, image, row, thresholds)
+            runs = [run(image, row[:, at : at + step]) for at in range(0, n_filters, step)]
+            parts.append(_together(runs, axis=1))
+        return _together(parts, axis=0)
 
-    def logits(self, seen: Seen, members: Sequence[int]) -> np.ndarray:
-        """What the CNN's classifier says of some images.
+    def profile(self, layer: str, images: np.ndarray) -> Scored:
+        """Scores every filter and every word on images.
 
         Args:
-            seen: From see(); the CNN has a classifier.
-            members: Which of its images.
+            layer: The target layer.
+            images: (B, S, S, 3) uint8.
 
         Returns:
-            (B, K).
+            Their scores.
         """
-        if seen.logits is not None:
-            return np.asarray(seen.logits[list(members)])
-        assert self._head_layer is not None  # noqa: S101 - the caller looked at has_head
-        mean = seen.mean[self._head_layer][list(members)]
-        session = self._session("head.onnx")
-        [found] = run_graph(session, {"mean": mean}, ["logits"], device=self.device)
-        return np.asarray(found)
-
-    def score_words(self, layer: str, seen: Seen) -> np.ndarray:
-        """Scores every word on every image, as lavise.profile_graph does.
-
-        Args:
-            layer: The target layer, one that was seen.
-            seen: From see().
-
-        Returns:
-            (B, V) float32.
-        """
-        session = self._session(self._bundle.file("profile", layer, "onnx").name)
-        inputs = {"feature_map": seen.maps[layer]}
-        with self._timed("profile"):
-            [found] = run_graph(session, inputs, ["word_scores"], device=self.device)
-        return np.asarray(found)
-
-    def warm_up(self) -> None:
-        """Loads what most requests need, so that the first one need not wait for it."""
-        for layer in self._positions:
-            self._words_graph(layer, "attention", many=False)
-
-    def _words_graph(self, layer: str, method: str, *, many: bool) -> _WordsGraph:
-        key = (layer, method, many)
-        if key not in self._words:
-            suffix = f"{method}.many.onnx" if many else f"{method}.onnx"
-            session = self._session(self._bundle.file("words", layer, suffix).name)
-            self._words[key] = _WordsGraph(
-                session,
-                "mean" in {one.name for one in session.get_inputs()},
-                tuple(one.name for one in session.get_outputs()),
-            )
-        return self._words[key]
-
-    def _session(self, file: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
-        """A graph of the bundle, loaded when first asked for."""
-        if file not in self._sessions:
-            self._sessions[file] = self._open(self._bundle.path / file)
-        return self._sessions[file]
-
-    @contextmanager
-    def _timed(self, graph: str) -> Iterator[None]:
+        session = self._session("profile", layer, "onnx")
         start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[graph] += time.perf_counter() - start
+        found = Scored(*session.run(["word_scores", "peak", "mean"], {"images": images}))
+        self.seconds["profile"] += time.perf_counter() - start
+        return found
+
+    def _explain(
+        self,
+        layer: str,
+        method: str,
+        images: np.ndarray,
+        filters: np.ndarray,
+        *,
+        k: int,
+        thresholds: np.ndarray | None,
+        maps: bool,
+    ) -> Said:
+        many = filters.shape[1] >= FACTORISE_FROM
+        key = ("words", layer, f"{method}.many.onnx" if many else f"{method}.onnx")
+        session = self._session(*key)
+        inputs = {
+            "images": images,
+            "filters": filters,
+            "by_mean": self._by_mean[layer],
+            "k": np.array([k]),
+            "k_groups": np.array([min(k, self._n_groups)]),
+        }
+        if method == "activation" and thresholds is not None:
+            inputs["thresholds"] = thresholds
+        names = self._outputs[key]
+        if not maps:
+            names = [name for name in names if name != "A_f"]
+        start = time.perf_counter()
+        told = dict(zip(names, session.run(names, inputs), strict=True))
+        self.seconds["words"] += time.perf_counter() - start
+        ids, scores, maps_f = told["word_ids"], told["scores"], told.get("A_f")
+        inactive = told["weight"][:, :, 0] == 0
+        if "places" in told:  # of the filters that are active somewhere
+            spread = partial(_spread, places=told["places"], n_filters=filters.shape[1])
+            ids, scores, inactive = spread(ids), spread(scores), ~spread(~inactive)
+            maps_f = None if maps_f is None else spread(maps_f)
+        logits = told.get("logits")
+        return Said(
+            filters=told["chosen"],
+            ids=ids,
+            scores=scores,
+            inactive=inactive,
+            peak=told["peak"],
+            mean=told["mean"],
+            logits=None if logits is None else logits.reshape(len(images), -1),
+            maps=maps_f,
+        )
+
+    def _most_active(
+        self,
+        layer: str,
+        method: str,
+        image: np.ndarray,
+        filters: np.ndarray,
+        thresholds: np.ndarray | None,
+    ) -> np.ndarray:
+        """Names the open filters of one image, (1, F), at the cost of a run."""
+        said = self._explain(
+            layer, method, image, filters[:, :1], k=1, thresholds=thresholds, maps=False
+        )
+        activation = said.mean if self._by_mean[layer][0] else said.peak
+        best = np.argsort(-activation, axis=1, kind="stable")[:, : filters.shape[1]]
+        return np.where(filters == OPEN, best, filters)
+
+    def _session(self, kind: str, layer: str, suffix: str) -> Any:  # noqa: ANN401 - has no types
+        """A graph of the bundle, loaded when first asked for."""
+        key = (kind, layer, suffix)
+        if key not in self._sessions:
+            session = self._open(self._bundle.file(kind, layer, suffix))
+            self._outputs[key] = [one.name for one in session.get_outputs()]
+            self._sessions[key] = session
+        return self._sessions[key]
 
 
-def on_host(value: Any) -> np.ndarray:  # noqa: ANN401 - what run_graph keeps
-    """A value that run_graph kept, as an array."""
-    return value if isinstance(value, np.ndarray) else np.asarray(value.numpy())
+def _spread(values: np.ndarray, *, places: np.ndarray, n_filters: int) -> np.ndarray:
+    """(B, G, ...) values at their (B, G) places among the filters, (B, F, ...); else zero."""
+    out = np.zeros((len(values), n_filters, *values.shape[2:]), dtype=values.dtype)
+    out[np.arange(len(values))[:, None], places] = values
+    return out
+
+
+_OF_FILTERS: Final = ("filters", "ids", "scores", "inactive", "maps")
+
+
+def _together(parts: Sequence[Said], *, axis: Literal[0, 1]) -> Said:
+    """Parts that are of some images each (axis 0), or of some filters each (axis 1)."""
+    names = _OF_FILTERS if axis else [field.name for field in fields(Said)]
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis)
+        for name in names
+        if getattr(parts[0], name) is not None
+    }
+    return replace(parts[0], **joined)

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 SKILL: Final = "skill@10"
@@ -99,8 +99,3 @@ class Manifest(_Entry):
     files: dict[str, str]
     checksum: str = ""
     """sha256 of manifest.json itself with this left empty."""
-
-    @property
-    def head_layer(self) -> str | None:
-        """The layer that feeds the classifier of head.onnx; None where cnn.onnx has it, or none."""
-        return next((one.layer for one in self.mappers if one.logits_scale is not None), None)

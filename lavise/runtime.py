@@ -6,12 +6,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import numpy as np
-
 from lavise.errors import BundleError, EnvironmentProblem, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -107,43 +104,3 @@ def open_session(
         raise BundleError(
             f"{path.name} cannot be loaded: {first_line(error)}", field=path.name
         ) from error
-
-
-def run_graph(
-    session: Any,  # noqa: ANN401 - onnxruntime.InferenceSession, which has no types
-    inputs: Mapping[str, Any],
-    outputs: Sequence[str],
-    *,
-    device: Literal["cpu", "cuda"],
-    device_id: int = 0,
-    kept: Collection[str] = (),
-) -> list[Any]:
-    """Runs a graph without moving what the next graph takes off the device.
-
-    Args:
-        session: From open_session, on that device.
-        inputs: Arrays, or values that an earlier run kept.
-        outputs: Names of the outputs that are wanted.
-        device: Where the session runs.
-        device_id: Which GPU.
-        kept: Outputs that stay on the device.
-
-    Returns:
-        The outputs in order: arrays, but for what was kept on a GPU, which is an OrtValue.
-    """
-    if device == "cpu":
-        return list(session.run(outputs, inputs))
-    binding = session.io_binding()
-    for name, value in inputs.items():
-        if isinstance(value, np.ndarray):
-            binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        else:
-            binding.bind_ortvalue_input(name, value)
-    for name in outputs:
-        if name in kept:
-            binding.bind_output(name, device, device_id)
-        else:
-            binding.bind_output(name, "cpu")
-    session.run_with_iobinding(binding)
-    values = zip(outputs, binding.get_outputs(), strict=True)
-    return [value if name in kept else value.numpy() for name, value in values]

@@ -1,8 +1,4 @@
-"""What a bundle says on an image by each method, from a feature map that is already there.
-
-lavise.explainer explains images: each method would run the CNN again. Here one pass of the CNN
-serves all of them.
-"""
+"""What a bundle sees on images, and what it says of them by each method."""
 
 from __future__ import annotations
 
@@ -10,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lavise.graphs import Graphs, Seen
+from lavise.graphs import Graphs
 from lavise.masking import mask_images
+from lavise.runtime import open_session
 
 if TYPE_CHECKING:
     from lavise.bundle import Bundle
@@ -24,7 +21,7 @@ CNN, so that all of them would take a hundred times as long as everything else."
 
 
 class Speaker:
-    """Runs a bundle's graphs: images to maps, maps to words.
+    """Runs a bundle's graphs: images to maps, images to words.
 
     Args:
         bundle: Opened.
@@ -34,7 +31,12 @@ class Speaker:
 
     def __init__(self, bundle: Bundle, *, device: Device, top_k: int) -> None:
         self._graphs = Graphs(bundle, device=device)
-        self._layers = [layer.name for layer in bundle.manifest.cnn.layers]
+        self._cnn = open_session(bundle.path / "cnn.onnx", device=device)
+        self._names = [
+            f"{kind}_{i}"
+            for i in range(len(bundle.manifest.cnn.layers))
+            for kind in ("map", "peak", "mean")
+        ]
         self._k = min(top_k, bundle.manifest.vocabulary.size)
 
     def look(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -46,19 +48,14 @@ class Speaker:
         Returns:
             ``map_i`` (B, C, H, W), ``peak_i`` and ``mean_i`` (B, C) for the i-th layer.
         """
-        seen = self._graphs.see(images, self._layers)
-        kinds = {"map": seen.maps, "peak": seen.peak, "mean": seen.mean}
-        return {
-            f"{kind}_{i}": values[layer]
-            for i, layer in enumerate(self._layers)
-            for kind, values in kinds.items()
-        }
+        found = self._cnn.run(self._names, {"images": images})
+        return dict(zip(self._names, found, strict=True))
 
     def say(
         self,
         layer: LayerEntry,
         method: str,
-        feature_map: np.ndarray,
+        images: np.ndarray,
         filters: np.ndarray,
         cut: np.ndarray,
     ) -> np.ndarray:
@@ -67,23 +64,19 @@ class Speaker:
         Args:
             layer: The layer.
             method: One of lavise.graph_terms.GRAPH_METHODS.
-            feature_map: (B, C, H, W).
+            images: (B, S, S, 3) uint8.
             filters: (B, F) indices.
             cut: (C,) what counts as active when exceeded.
 
         Returns:
             (B, F, k) word ids, best first; -1 where a filter is inactive.
         """
-        seen = Seen({layer.name: feature_map}, {}, {layer.name: feature_map.mean((2, 3))}, None)
-        threshold = cut[filters] if method == "activation" else None
-        members = range(len(filters))
-        said = self._graphs.say(layer.name, method, seen, members, filters, self._k, threshold)
+        said = self._graphs.explain(layer.name, method, images, filters, self._k, thresholds=cut)
         return np.where(said.inactive[:, :, None], -1, said.ids)
 
     def say_masked(
         self,
         layer: LayerEntry,
-        position: int,
         image: np.ndarray,
         maps: np.ndarray,
         filters: np.ndarray,
@@ -93,7 +86,6 @@ class Speaker:
 
         Args:
             layer: The layer.
-            position: Of the layer in the manifest.
             image: (S, S, 3) uint8.
             maps: (C, H, W) of the whole image.
             filters: (F,) indices.
@@ -105,6 +97,6 @@ class Speaker:
         masked, kept = mask_images(image, maps[filters], cut[filters])
         ids = np.full((filters.size, self._k), -1)
         if kept.size:
-            again = self.look(masked(kept))[f"map_{position}"]
-            ids[kept] = self.say(layer, "original", again, filters[kept][:, None], cut)[:, 0]
+            some = filters[kept][:, None]
+            ids[kept] = self.say(layer, "original", masked(kept), some, cut)[:, 0]
         return ids

@@ -1,4 +1,4 @@
-"""The pass over a dataset: every image is read once and goes through the CNN once."""
+"""The pass over a dataset: every image is read once."""
 
 from __future__ import annotations
 

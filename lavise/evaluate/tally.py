@@ -142,11 +142,11 @@ class LayerTally:
             rows = np.arange(n)
             if method == "image":
                 rows = self._rng.permutation(n)[:MASKED_PAIRS]
-                ids = speaker.say_masked(
-                    self.entry, self._position, pixels, maps, pairs.filters[rows], self._cut
-                )
+                ids = speaker.say_masked(self.entry, pixels, maps, pairs.filters[rows], self._cut)
             else:
-                ids = speaker.say(self.entry, method, maps[None], pairs.filters[None], self._cut)[0]
+                ids = speaker.say(self.entry, method, pixels[None], pairs.filters[None], self._cut)[
+                    0
+                ]
             rank = ranks(ids, self._answers.words)
             self.recall[method].update(pairs.of(rows), rank)
             for check, counts in self.checks[method].items():

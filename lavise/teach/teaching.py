@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
 import torch
 
 from lavise import bundle as bundles
 from lavise.cnn_graph import export_cnn
+from lavise.cnn_weights import set_weights_apart
 from lavise.graph_terms import GRAPH_METHODS
-from lavise.head_graph import set_head_apart
+from lavise.joined_graph import join_profile, join_words
 from lavise.manifest import LayerEntry, Manifest, VocabularyEntry
 from lavise.profile_graph import build_profile_graph
 from lavise.progress import Track, silent
@@ -122,7 +124,7 @@ def teach(
             ranks.wait()  # the others may still read features
             if ranks.leads:
                 shutil.rmtree(folder / _FEATURES, ignore_errors=True)
-                _set_head_apart(folder, heads, learned)
+                set_weights_apart(folder)
                 _write(folder, plan, entry, subject, learned)
         if ranks.leads:
             for mark in marks:  # the bundle is there: nothing is left to go on with
@@ -211,18 +213,6 @@ def _checkpoint(cache: Path | None, key: dict[str, Any], lesson: Lesson) -> Chec
     return Checkpoint(cache / f"training-{lesson.digest(key)}.pt")
 
 
-def _set_head_apart(
-    folder: Path,
-    heads: Sequence[tuple[Head | None, dict[str, float]]],
-    learned: Sequence[tuple[MapperWeights, MapperEntry]],
-) -> None:
-    """Splits cnn.onnx where a mapper holds the CNN's classifier."""
-    for (head, _), (weights, _) in zip(heads, learned, strict=True):
-        if head is not None and weights.logits_scale is not None:
-            set_head_apart(folder, head.W, head.b)
-            return
-
-
 def _write(
     folder: Path,
     plan: Plan,
@@ -230,20 +220,20 @@ def _write(
     subject: Subject,
     learned: Sequence[tuple[MapperWeights, MapperEntry]],
 ) -> None:
-    """Writes all of a bundle but the CNN's own graphs, which are there."""
+    """Writes all of a bundle but the CNN's own graph, which is there."""
     vocabulary = subject.vocabulary
     places = write_tensors(
         folder / "vocabulary.safetensors", {"vocabulary": grouped_vocabulary(vocabulary.vectors)}
     )
     text = "".join(f"{word}\n" for word in vocabulary.words)
     (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
-    for layer, (weights, _) in zip(entry.layers, learned, strict=True):
+    for position, (layer, (weights, _)) in enumerate(zip(entry.layers, learned, strict=True)):
         where = places | write_tensors(
             folder / bundles.layer_file("mapper", layer.name, "safetensors"),
             mapper_arrays(weights),
         )
         shape = (layer.channels, layer.height, layer.width)
-        write_graphs(folder, layer.name, weights, vocabulary, shape, where)
+        write_graphs(folder, layer.name, position, weights, vocabulary, shape, where)
     manifest = Manifest(
         name=plan.name,
         cnn=entry,
@@ -263,6 +253,7 @@ def _write(
 def write_graphs(
     folder: Path,
     layer: str,
+    position: int,
     mapper: MapperWeights,
     vocabulary: WordVectors,
     shape: tuple[int, int, int],
@@ -271,20 +262,25 @@ def write_graphs(
     """Writes the words graphs and the profile graph of a layer.
 
     Args:
-        folder: Of the bundle.
+        folder: Of the bundle, where cnn.onnx is without its weights.
         layer: Its name.
+        position: Of the layer in cnn.onnx.
         mapper: Its mapper.
         vocabulary: The words.
         shape: Its feature map (C, H, W).
         weights: Where in the folder each weight lies.
     """
+    cnn = onnx.load(folder / "cnn.onnx", load_external_data=False)
     spoken, n_words = Spoken.by(mapper.E, mapper.concepts, vocabulary), len(vocabulary.words)
     for method in GRAPH_METHODS:
         for many, suffix in ((False, f"{method}.onnx"), (True, f"{method}.many.onnx")):
-            graph = build_words_graph(mapper, spoken, n_words, shape, method, weights, many=many)
+            words = build_words_graph(mapper, spoken, n_words, shape, method, weights, many=many)
+            leave_out = many and method == "attention"
+            graph = join_words(cnn, position, words, leave_out=leave_out)
             file = folder / bundles.layer_file("words", layer, suffix)
             file.write_bytes(graph.SerializeToString())
-    graph = build_profile_graph(mapper, n_words, shape, weights)
+    profile = build_profile_graph(mapper, n_words, shape, weights)
+    graph = join_profile(cnn, position, profile)
     (folder / bundles.layer_file("profile", layer, "onnx")).write_bytes(graph.SerializeToString())
 
 

@@ -89,8 +89,8 @@ def worker() -> Dashboard:
         "Stages",
         lines(
             "Where a batch's time goes",
-            "Seconds a batch spends in each stage, on average: decode (images), cnn, words, and "
-            "profile (of image sets).",
+            "Seconds a batch spends in each stage, on average: decode (images), words, and "
+            "profile (of image sets), the last two with the CNN.",
             (
                 (
                     f"sum by (Stage) (rate(lavise_stage_seconds_sum{{{IN}}}[{RATE}]))"

@@ -349,7 +349,7 @@ def test_what_happened_is_counted(door: Door, caplog: pytest.LogCaptureFixture) 
     }
     [seconds] = [float(value) for name, value, _ in told if name == "lavise_batch_seconds"]
     stages = {labels: float(v) for name, v, labels in told if name == "lavise_stage_seconds"}
-    assert list(stages) == [",Stage:decode", ",Stage:cnn", ",Stage:words"]
+    assert list(stages) == [",Stage:decode", ",Stage:words"]
     assert all(spent > 0 for spent in stages.values())
     assert sum(stages.values()) < seconds < 10
     assert "#ModelName:lavise,Kind:INVALID_ARGUMENT|" in caplog.text
@@ -361,7 +361,7 @@ def test_a_profile_is_a_stage_of_its_own(door: Door, caplog: pytest.LogCaptureFi
     stages = re.findall(
         r"lavise_stage_seconds\.\w+:[^|]+\|#ModelName:lavise,Stage:(\w+)", caplog.text
     )
-    assert stages == ["decode", "cnn", "profile"]
+    assert stages == ["decode", "profile"]
 
 
 @pytest.mark.parametrize("threads", [-1, "two", 1.5, True])

@@ -367,3 +367,13 @@ def test_a_file_that_is_no_graph(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"no readable ONNX file|has 0 inputs") as caught:
         export_cnn(load_cnn(f"onnx:{tmp_path / 'given.onnx'}"), ["relu"], tmp_path / "cnn.onnx")
     assert caught.value.field == "cnn"
+
+
+def test_an_operator_set_that_cannot_be_converted(tmp_path: Path) -> None:
+    file = given_graph(tmp_path / "given.onnx", opset=13)
+    model = onnx.load(file)
+    model.graph.node[-1].op_type = "Nonsense"
+    onnx.save(model, file)
+    with pytest.raises(SpecError, match=r"operator set 13.*20 \(.*export it again in 18") as caught:
+        export_cnn(load_cnn(f"onnx:{file}"), ["relu"], tmp_path / "cnn.onnx")
+    assert caught.value.field == "cnn"

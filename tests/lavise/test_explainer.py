@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
 from PIL import Image
+from safetensors.numpy import load_file
 
 from lavise import explainer as explaining
 from lavise import graphs
@@ -21,6 +20,7 @@ from lavise.images import prepare
 from lavise.kin import kin_words
 from lavise.options import METHODS, ExplainOptions
 from lavise.runtime import open_session
+from lavise.tensors import write_tensors
 from lavise.word_scores import named_words
 from tests.bundle_copies import with_ceiling, without_catalog
 from tests.oracle import scores
@@ -363,12 +363,10 @@ def test_values_that_are_not_finite_give_no_words(
 ) -> None:
     """One weight of one filter is NaN: that filter would answer with the words that sort last."""
     path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    model = onnx.load(path / "cnn.onnx")
-    bias = next(t for t in model.graph.initializer if t.dims == [CHANNELS["body"]])
-    values = numpy_helper.to_array(bias).copy()
-    values[2] = np.nan
-    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
-    onnx.save(model, path / "cnn.onnx")
+    weights = load_file(path / "cnn.safetensors")
+    bias = next(array for array in weights.values() if array.shape == (CHANNELS["body"],))
+    bias[2] = np.nan
+    write_tensors(path / "cnn.safetensors", weights)
     write_manifest(path, open_bundle(tiny_bundle).manifest)
     damaged = Explainer.open(path, device="cpu")
     for method in METHODS:

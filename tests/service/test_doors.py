@@ -189,7 +189,7 @@ def test_metrics_are_scraped(rest: RestClient, server: TorchServe) -> None:
     ):
         assert f'{name}{{ModelName="lavise",' in text, name
     assert 'Kind="INVALID_ARGUMENT"' in text
-    assert 'Stage="cnn"' in text
+    assert 'Stage="words"' in text
     assert not re.search(r"^lavise_gpu", text, re.MULTILINE)  # absent, not zero
 
 

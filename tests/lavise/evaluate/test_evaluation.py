@@ -1,6 +1,7 @@
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lavise.evaluate.report import Evaluation, Layer, Recall
 from lavise.explainer import Explainer
 from lavise.graph_terms import GRAPH_METHODS
 from lavise.options import ExplainOptions
+from lavise.runtime import open_session
 from tests.bundle_copies import with_ceiling, without_catalog
 from tests.lavise.evaluate import oracles
 from tests.lavise.evaluate.patches import OUTSIDE, UNTAUGHT, Patches
@@ -28,6 +30,10 @@ def found(tiny_bundle: Path) -> Evaluation:
     return evaluate(open_bundle(tiny_bundle), DATASET, EvaluationOptions(), device="cpu")
 
 
+def cnn_of(explainer: Explainer) -> Any:
+    return open_session(explainer.bundle.path / "cnn.onnx", device="cpu", threads=1)
+
+
 def layer_of(found: Evaluation, name: str) -> Layer:
     return next(layer for layer in found.layers if layer.layer == name)
 
@@ -40,7 +46,7 @@ def row_of(layer: Layer, method: str, categories: str = "all") -> Recall:
 def looked(tiny_bundle: Path) -> dict[str, list[tuple[int, int, dict[str, bool], float]]]:
     """By layer: image, filter, and whether each of the image's categories is a right answer."""
     explainer = Explainer.open(tiny_bundle, device="cpu", threads=1)
-    session = explainer._graphs._cnn
+    session = cnn_of(explainer)
     pairs = defaultdict(list)
     for i in range(IMAGES):
         image = DATASET.fetch(i, explainer.input_size)
@@ -104,7 +110,7 @@ def test_network_dissection_on_the_same_pairs(
     active, annotated = defaultdict(list), defaultdict(list)
     for i in range(IMAGES):
         image = DATASET.fetch(i, explainer.input_size)
-        [maps] = explainer._graphs._cnn.run(
+        [maps] = cnn_of(explainer).run(
             [f"map_{LAYERS.index(name)}"], {"images": image.pixels[None]}
         )
         for f in range(CHANNELS[name]):
@@ -158,11 +164,10 @@ def test_single_filters_by_hand(found: Evaluation, tiny_bundle: Path) -> None:
     explainer = Explainer.open(tiny_bundle, device="cpu", threads=1)
     catalog = read_catalog(explainer.bundle, "body")
     assert catalog is not None
+    session = cnn_of(explainer)
     peaks = np.stack(
         [
-            explainer._graphs._cnn.run(["peak_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[
-                0
-            ][0]
+            session.run(["peak_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0]
             for i in range(IMAGES)
         ]
     )
@@ -217,11 +222,10 @@ def test_thresholds_of_the_dataset_itself(
     both = evaluate(open_bundle(tiny_bundle), DATASET, asked, device="cpu")
     assert both.layers[0].recall == own.layers[0].recall
     assert both.layers[0].recall != found.layers[0].recall
+    session = open_session(bare.path / "cnn.onnx", device="cpu")
     cells = np.concatenate(
         [
-            Explainer(bare, device="cpu")
-            ._graphs._cnn.run(["map_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0, 0]
-            .ravel()
+            session.run(["map_1"], {"images": DATASET.fetch(i, 32).pixels[None]})[0][0, 0].ravel()
             for i in range(IMAGES)
         ]
     )
@@ -233,7 +237,7 @@ def test_thresholds_of_the_dataset_itself(
 def test_a_saturating_layer_ranks_by_mean(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(with_ceiling(tiny_bundle, tmp_path / "low", "body", 0.4))
     found = evaluate(bundle, DATASET, EvaluationOptions(), device="cpu")
-    means = Explainer(bundle, device="cpu")._graphs._cnn.run(
+    means = open_session(bundle.path / "cnn.onnx", device="cpu").run(
         ["mean_1"], {"images": np.stack([DATASET.fetch(i, 32).pixels for i in range(IMAGES)])}
     )[0]
     one = layer_of(found, "body").per_filter[0]
