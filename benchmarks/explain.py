@@ -1,9 +1,9 @@
 """Rows explain-10-filters and explain-all-filters: what words cost on top of the CNN.
 
-The baseline is the whole CNN, exported as teaching exports it, in an ONNX Runtime session of its
-own, opened the same way, asked for the logits of the same prepared image: what a classifier in
-production does. The candidate is Explainer.explain and reading every word that it found. Where ONNX
-Runtime offers CUDA, both rows are measured there as well, under names that end in -cuda.
+The baseline is the CNN from pixels to logits and nothing else, in an ONNX Runtime session of its
+own, opened the same way, on the same prepared image: what a classifier in production does. The
+candidate is Explainer.explain and reading every word that it found. Where ONNX Runtime offers CUDA,
+both rows are measured there as well, under names that end in -cuda.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ import shutil
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+import onnx
 from PIL import Image
 
 from benchmarks.harness import BUILD, ROOT
 from lavise import bundle as bundles
 from lavise.catalog import load_mapper
 from lavise.cnn import load_cnn
-from lavise.cnn_graph import export_cnn
 from lavise.demo.scenes import Scenes
 from lavise.errors import BundleError
 from lavise.manifest import VocabularyEntry
@@ -92,14 +92,14 @@ def all_words_bundle() -> bundles.Bundle:
 
 @cache
 def whole_cnn() -> Path:
-    """The bundle's CNN with its classifier, which a bundle may keep apart.
+    """The bundle's CNN as it would be without us: images in, logits out, and nothing else.
 
     Returns:
-        An ONNX file with the outputs of cnn.onnx, and logits.
+        An ONNX file.
     """
-    cnn = bundle().manifest.cnn
     _WHOLE_CNN.parent.mkdir(parents=True, exist_ok=True)
-    export_cnn(load_cnn(cnn.spec), [layer.name for layer in cnn.layers], _WHOLE_CNN)
+    whole = onnx.load(bundle().path / "cnn.onnx")
+    onnx.save(onnx.utils.Extractor(whole).extract_model(["images"], ["logits"]), _WHOLE_CNN)
     return _WHOLE_CNN
 
 

@@ -92,8 +92,8 @@ def open_session(
     options.log_severity_level = 3  # errors: warnings here are about the graph optimiser itself
     if threads:
         options.intra_op_num_threads = threads
-    # By default idle threads spin for milliseconds: those of the CNN's session then take the cores
-    # from the words graph that runs next, and from whatever decodes images (docs/benchmarks.md).
+    # By default idle threads spin for milliseconds, and take the cores from whatever decodes images
+    # or runs another graph (docs/benchmarks.md).
     options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
     providers: list[Any] = ["CPUExecutionProvider"]
     if resolve_device(device) == "cuda":
