@@ -266,7 +266,7 @@ class LaviseHandler:
     ) -> int:
         """Answers the requests whose images are there; returns how many filters were explained.
 
-        All go through the CNN together. Should that fail, each goes alone, so that whatever is
+        All go together. Should that fail, each goes alone, so that whatever is
         wrong with one stays with that one.
         """
         groups = _groups({index: len(decoded) for index, decoded in images.items()})

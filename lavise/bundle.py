@@ -167,7 +167,7 @@ def _read_manifest(folder: Path, keys: list[Ed25519PublicKey]) -> tuple[bytes, M
 
 
 def _needed(manifest: Manifest) -> set[str]:
-    """The files that serving opens."""
+    """The files that every bundle has."""
     names = {"cnn.onnx", "cnn.safetensors", "vocabulary.safetensors", "vocabulary.txt"}
     for layer in manifest.cnn.layers:
         names.add(layer_file("mapper", layer.name, "safetensors"))

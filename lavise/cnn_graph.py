@@ -1,4 +1,4 @@
-"""Exports a target CNN to the one graph that a bundle serves: cnn.onnx.
+"""Exports a target CNN to one graph: cnn.onnx, which those that answer begin with.
 
 uint8 images (B, S, S, 3) go in, so that a quarter of the bytes travel to the device, and pixels
 are normalised there. For the i-th tapped layer come out ``map_i`` (B, C, H, W), and per filter

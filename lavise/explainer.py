@@ -6,15 +6,15 @@
     for row in range(len(explanation.filters)):
         print(explanation.filters[row], explanation.words(row))
 
-Every image goes through the CNN once, together with those that ask for the same layer and method;
-feature maps stay on the device, and only the requested filters are mapped, all in the same run.
+Images that ask for the same layer and method go through the CNN together, and their filters through
+the mapper in the same run: feature maps stay on the device, and only what was asked for is mapped.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,7 +29,7 @@ from lavise.masking import mask_images
 from lavise.options import DEFAULT_OPTIONS, ExplainOptions, check_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from lavise.manifest import LayerEntry
@@ -112,9 +112,15 @@ class Explainer:
             for entry in bundle.manifest.cnn.layers
         }
         self._entries = {name: layer.entry for name, layer in self._layers.items()}
-        # Most callers ask for the same again and again.
-        self._ask = lru_cache(maxsize=_ASKS_KEPT)(self._make_ask)
         self._described = {n for n, layer in self._layers.items() if layer.catalog is not None}
+        # Most callers ask for the same again and again.
+        ask = partial(
+            _ask_of,
+            layers=self._entries,
+            described=self._described,
+            n_words=len(self.vocabulary),
+        )
+        self._ask = lru_cache(maxsize=_ASKS_KEPT)(ask)
 
     @classmethod
     def open(
@@ -135,7 +141,7 @@ class Explainer:
 
     @property
     def providers(self) -> list[str]:
-        """ONNX Runtime's execution providers, for the CNN."""
+        """ONNX Runtime's execution providers."""
         return self._graphs.providers
 
     @property
@@ -172,7 +178,7 @@ class Explainer:
         images: Sequence[np.ndarray],
         options: ExplainOptions | Sequence[ExplainOptions] = DEFAULT_OPTIONS,
     ) -> list[Explanation]:
-        """Explains images, each in one pass of the CNN.
+        """Explains images.
 
         Args:
             images: Each (S, S, 3) uint8 RGB, S the input size (lavise.images.prepare).
@@ -198,7 +204,8 @@ class Explainer:
         answers: dict[int, Explanation] = {}
         for members in alike.values():
             some = [images[i] for i in members]
-            answers |= zip(members, self._explain(some, [asks[i] for i in members]), strict=True)
+            found = self._explain(members, some, [asks[i] for i in members])
+            answers |= zip(members, found, strict=True)
         return [answers[i] for i in range(len(asks))]
 
     def profile(self, images: Sequence[np.ndarray], layer: str = "") -> ImageNumbers:
@@ -248,27 +255,16 @@ class Explainer:
                 field="images",
             )
 
-    def _make_ask(self, options: ExplainOptions) -> _Ask:
-        """Checks options and makes of them what the graphs take."""
-        self.validate(options)
-        layer = options.layer or self.layers[0]
-        channels = self._layers[layer].entry.channels
-        if options.filters is not None:
-            filters = np.array(options.filters)
-        elif options.all_filters:
-            filters = np.arange(channels)
-        else:
-            n = options.most_active or min(DEFAULT_MOST_ACTIVE, channels)
-            filters = np.full(n, OPEN)
-        many = filters.size >= FACTORISE_FROM
-        return _Ask(layer, options.method, filters, options.top_k, options.heatmaps, many)
-
-    def _explain(self, images: Sequence[np.ndarray], asks: Sequence[_Ask]) -> list[Explanation]:
-        """Explains images that ask for the same layer and method."""
+    def _explain(
+        self, numbers: Sequence[int], images: Sequence[np.ndarray], asks: Sequence[_Ask]
+    ) -> list[Explanation]:
+        """Explains images that ask for the same layer and method; their numbers are for errors."""
         layer, method = asks[0].layer, asks[0].method
         if method == "image":
-            pairs = zip(images, asks, strict=True)
-            return [self._explanation(self._image_method(*pair), 0, pair[1]) for pair in pairs]
+            return [
+                self._explanation(self._image_method(number, image, ask), 0, ask)
+                for number, image, ask in zip(numbers, images, asks, strict=True)
+            ]
         said = self._graphs.explain(
             layer,
             method,
@@ -278,14 +274,17 @@ class Explainer:
             thresholds=self._layers[layer].cut() if method == "activation" else None,
             maps=any(ask.heatmaps for ask in asks),
         )
+        for row, number in enumerate(numbers):
+            _check_finite(said, row, number, layer)
         return [self._explanation(said, row, ask) for row, ask in enumerate(asks)]
 
-    def _image_method(self, image: np.ndarray, ask: _Ask) -> Said:
+    def _image_method(self, number: int, image: np.ndarray, ask: _Ask) -> Said:
         """Explains each filter by the image masked to where it exceeds T_f: one CNN pass each."""
         target = self._layers[ask.layer]
         whole = self._graphs.explain(
             ask.layer, "original", image[None], ask.filters[None], ask.k, maps=True
         )
+        _check_finite(whole, 0, number, ask.layer)
         assert whole.maps is not None  # noqa: S101 - they were asked for
         filters = whole.filters[0]
         maps = target.as_maps(whole.maps[0])
@@ -301,20 +300,7 @@ class Explainer:
         return replace(whole, ids=ids, scores=scores, inactive=inactive)
 
     def _explanation(self, said: Said, row: int, ask: _Ask) -> Explanation:
-        """What was said of one image.
-
-        Raises:
-            ImageError: The CNN's values are not finite: words would be as good as drawn by lot.
-        """
-        mean = said.mean[row]
-        logits = _NO_LOGITS if said.logits is None else said.logits[row]
-        # A sum is finite where its terms are, and one call: a request has few milliseconds.
-        if not math.isfinite(mean.sum() + logits.sum()):
-            raise ImageError(
-                f"the CNN gives values that are not finite for an image on layer {ask.layer!r}: "
-                "its weights are damaged, or overflow on this image",
-                field="images",
-            )
+        """What was said of one image."""
         n = ask.filters.size
         maps = said.maps[row, :n] if ask.heatmaps and said.maps is not None else None
         return Explanation(
@@ -324,8 +310,8 @@ class Explainer:
             word_ids=said.ids[row, :n, : ask.k],
             scores=said.scores[row, :n, : ask.k],
             peak=said.peak[row],
-            mean=mean,
-            logits=logits,
+            mean=said.mean[row],
+            logits=_NO_LOGITS if said.logits is None else said.logits[row],
             explainer=self,
             heatmaps=None if maps is None else _heatmaps(self._layers[ask.layer].as_maps(maps)),
         )
@@ -346,6 +332,43 @@ class ImageNumbers:
     qualified: np.ndarray | None
     word_scores: np.ndarray
     finite: np.ndarray
+
+
+def _ask_of(
+    options: ExplainOptions,
+    layers: Mapping[str, LayerEntry],
+    described: Collection[str],
+    n_words: int,
+) -> _Ask:
+    """Checks options and makes of them what the graphs take; arguments as check_options()."""
+    check_options(options, layers, described, n_words)
+    layer = options.layer or next(iter(layers))
+    channels = layers[layer].channels
+    if options.filters is not None:
+        filters = np.array(options.filters, dtype=np.int64)
+    elif options.all_filters:
+        filters = np.arange(channels)
+    else:
+        n = options.most_active or min(DEFAULT_MOST_ACTIVE, channels)
+        filters = np.full(n, OPEN)
+    many = filters.size >= FACTORISE_FROM
+    return _Ask(layer, options.method, filters, options.top_k, options.heatmaps, many)
+
+
+def _check_finite(said: Said, row: int, number: int, layer: str) -> None:
+    """Words of a feature map with NaN in it would be as good as drawn by lot.
+
+    Raises:
+        ImageError: The CNN's values for an image are not finite.
+    """
+    total = said.mean[row].sum() + (0 if said.logits is None else said.logits[row].sum())
+    # A sum is finite where its terms are, and one call: a request has few milliseconds.
+    if not math.isfinite(total):
+        raise ImageError(
+            f"the CNN gives values that are not finite for image {number} on layer {layer!r}: its "
+            "weights are damaged, or overflow on this image",
+            field="images",
+        )
 
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -66,20 +66,21 @@ class Explanation:
 
     def words(self, row: int) -> list[tuple[str, float]]:
         """The words of one filter, best first, each with its score; none when inactive."""
-        pairs, starts = self._pairs
-        return pairs[starts[row] : starts[row + 1]]
+        pairs, places = self._pairs
+        return pairs[places[row]]
 
     @cached_property
-    def _pairs(self) -> tuple[list[tuple[str, float]], list[int]]:
-        """Words with scores of all filters, and where each filter's begin.
+    def _pairs(self) -> tuple[list[tuple[str, float]], list[slice]]:
+        """Words with scores of all filters, and where each filter's lie.
 
         Arrays are made Python lists sooner at once than row by row.
         """
         active = ~self.inactive
         words = self.explainer.word_array[self.word_ids[active].ravel()].tolist()
         scores = self.scores[active].ravel().tolist()
-        ends = active.cumsum() * self.word_ids.shape[1]
-        return list(zip(words, scores, strict=True)), [0, *ends.tolist()]
+        ends = (active.cumsum() * self.word_ids.shape[1]).tolist()
+        places = list(map(slice, [0, *ends], ends))
+        return list(zip(words, scores, strict=True)), places
 
     def predictions(self) -> list[tuple[str, float]]:
         """The CNN's own labels with their probabilities, most probable first; at most 5."""

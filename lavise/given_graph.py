@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from lavise.errors import SpecError, first_line
+from lavise.graph_edit import prefix_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +58,7 @@ def export_given_graph(
     head = _head_of(model.graph.output, producer)
 
     # Every value of the graph is given a prefix, so that ours cannot clash with theirs.
-    model = onnx.compose.add_prefix(model, "cnn/")
+    prefix_names(model.graph, "cnn/")
     before = _normalise(f"cnn/{given}", channels_first=channels_first)
     after = [helper.make_node("Identity", [f"cnn/{head}"], ["logits"])] if head else []
     for i, (name, first) in enumerate(zip(names, taps_first, strict=True)):
@@ -93,7 +95,9 @@ def _modern(cnn: TargetCnn, model: onnx.ModelProto) -> onnx.ModelProto:
     if opset is None or opset >= _OLDEST_OPSET:
         return model
     try:
-        return onnx.version_converter.convert_version(model, _OPSET)
+        # The converter drops the bodies of local functions.
+        inlined = onnx.inliner.inline_local_functions(model)
+        return onnx.version_converter.convert_version(inlined, _OPSET)
     except Exception as error:
         reason = first_line(error).rpartition("failed: ")[2]  # before it, a line of its source
         raise SpecError(

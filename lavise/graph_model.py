@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import TensorProto, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ def external(name: str, place: Location) -> onnx.TensorProto:
     """
     tensor = TensorProto(
         name=name,
-        data_type=TensorProto.FLOAT,
+        data_type=helper.np_dtype_to_tensor_dtype(place.dtype),
         dims=place.shape,
         data_location=TensorProto.EXTERNAL,
     )

@@ -14,12 +14,12 @@ from lavise.graph_terms import FACTORISE_FROM, group_shape
 from lavise.runtime import Device, open_session, resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lavise.bundle import Bundle
 
 OPEN: Final = -1
-"""Stands for the most active filter that is not named yet."""
+"""At the j-th place it stands for the j-th most active filter, whatever else is named."""
 _MAX_SCORES: Final = 1 << 26
 """Scores (filters x words) computed at once; 256 MiB."""
 
@@ -36,7 +36,7 @@ class Said:
         peak: (B, C) max over space.
         mean: (B, C) mean over space.
         logits: (B, K) of the CNN's classifier; None where it has none.
-        maps: (B, F, N) feature maps, zero where a filter is inactive; None unless asked for.
+        maps: (B, F, N) feature maps, zero where a filter was left out; None unless asked for.
     """
 
     filters: np.ndarray
@@ -136,18 +136,15 @@ class Graphs:
         Returns:
             What it says.
         """
-        n_images, n_filters = filters.shape
-        run = partial(self._explain, layer, method, k=k, thresholds=thresholds, maps=maps)
-        if n_images * n_filters * self._n_words <= _MAX_SCORES:
+        run = partial(self._run, layer, method, k=k, thresholds=thresholds, maps=maps)
+        at_once = max(1, _MAX_SCORES // self._n_words)
+        if filters.size <= at_once:
             return run(images, filters)
-        parts = []
-        for i in range(n_images):
-            image, row = images[i : i + 1], filters[i : i + 1]
-            step = max(1, _MAX_SCORES // self._n_words)
-            if n_filters > step and (row == OPEN).any():
-                row = self._most_active(layer, method, image, row, thresholds)
-            runs = [run(image, row[:, at : at + step]) for at in range(0, n_filters, step)]
-            parts.append(_together(runs, axis=1))
+        step, some = max(1, at_once // filters.shape[1]), run
+        if filters.shape[1] > at_once:
+            some = partial(self._in_parts, layer, method, at_once=at_once, run=run)
+        starts = range(0, len(images), step)
+        parts = [some(images[at : at + step], filters[at : at + step]) for at in starts]
         return _together(parts, axis=0)
 
     def profile(self, layer: str, images: np.ndarray) -> Scored:
@@ -166,7 +163,7 @@ class Graphs:
         self.seconds["profile"] += time.perf_counter() - start
         return found
 
-    def _explain(
+    def _run(
         self,
         layer: str,
         method: str,
@@ -195,39 +192,47 @@ class Graphs:
         start = time.perf_counter()
         told = dict(zip(names, session.run(names, inputs), strict=True))
         self.seconds["words"] += time.perf_counter() - start
-        ids, scores, maps_f = told["word_ids"], told["scores"], told.get("A_f")
-        inactive = told["weight"][:, :, 0] == 0
-        if "places" in told:  # of the filters that are active somewhere
-            spread = partial(_spread, places=told["places"], n_filters=filters.shape[1])
-            ids, scores, inactive = spread(ids), spread(scores), ~spread(~inactive)
-            maps_f = None if maps_f is None else spread(maps_f)
         logits = told.get("logits")
-        return Said(
+        said = Said(
             filters=told["chosen"],
-            ids=ids,
-            scores=scores,
-            inactive=inactive,
+            ids=told["word_ids"],
+            scores=told["scores"],
+            inactive=told["weight"][:, :, 0] == 0,
             peak=told["peak"],
             mean=told["mean"],
             logits=None if logits is None else logits.reshape(len(images), -1),
-            maps=maps_f,
+            maps=told.get("A_f"),
         )
+        return _among(said, told["places"], said.filters) if "places" in told else said
 
-    def _most_active(
+    def _in_parts(
         self,
         layer: str,
         method: str,
         image: np.ndarray,
         filters: np.ndarray,
-        thresholds: np.ndarray | None,
-    ) -> np.ndarray:
-        """Names the open filters of one image, (1, F), at the cost of a run."""
-        said = self._explain(
-            layer, method, image, filters[:, :1], k=1, thresholds=thresholds, maps=False
-        )
-        activation = said.mean if self._by_mean[layer][0] else said.peak
-        best = np.argsort(-activation, axis=1, kind="stable")[:, : filters.shape[1]]
-        return np.where(filters == OPEN, best, filters)
+        *,
+        at_once: int,
+        run: Callable[[np.ndarray, np.ndarray], Said],
+    ) -> Said:
+        """What is said of one image's filters (1, F), some at a time.
+
+        The first run says which filters are meant, and which can be left out as the graph does.
+        """
+        first = run(image, filters[:, :1])
+        activation = first.mean if self._by_mean[layer][0] else first.peak
+        best = np.argsort(-activation, axis=1, kind="stable")[:, : filters.size]
+        filters = np.where(filters == OPEN, best, filters)
+        places = np.arange(filters.size)
+        if method == "attention":
+            places = np.flatnonzero(first.peak[0, filters[0]] > 0)
+            if places.size == 0:
+                places = np.arange(1)
+        runs = [
+            run(image, filters[:, places[start : start + at_once]])
+            for start in range(0, places.size, at_once)
+        ]
+        return _among(_together(runs, axis=1), places[None], filters)
 
     def _session(self, kind: str, layer: str, suffix: str) -> Any:  # noqa: ANN401 - has no types
         """A graph of the bundle, loaded when first asked for."""
@@ -239,11 +244,22 @@ class Graphs:
         return self._sessions[key]
 
 
-def _spread(values: np.ndarray, *, places: np.ndarray, n_filters: int) -> np.ndarray:
-    """(B, G, ...) values at their (B, G) places among the filters, (B, F, ...); else zero."""
-    out = np.zeros((len(values), n_filters, *values.shape[2:]), dtype=values.dtype)
-    out[np.arange(len(values))[:, None], places] = values
-    return out
+def _among(said: Said, places: np.ndarray, filters: np.ndarray) -> Said:
+    """What was said of filters at some (B, G) places, among all (B, F): the others are inactive."""
+
+    def spread(values: np.ndarray, rest: int) -> np.ndarray:
+        out = np.full((*filters.shape, *values.shape[2:]), rest, dtype=values.dtype)
+        out[np.arange(len(values))[:, None], places] = values
+        return out
+
+    return replace(
+        said,
+        filters=filters,
+        ids=spread(said.ids, 0),
+        scores=spread(said.scores, 0),
+        inactive=spread(said.inactive, 1),
+        maps=None if said.maps is None else spread(said.maps, 0),
+    )
 
 
 _OF_FILTERS: Final = ("filters", "ids", "scores", "inactive", "maps")

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnx
-from onnx import TensorProto, compose, helper, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from lavise.graph_edit import keep_only, prefix_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PREFIX: Final = "cnn/"
 
-# A filter of -1 at the j-th place stands for the j-th most active one.
+# A filter of -1 at the j-th place stands for the j-th most active one, whatever else is named.
 _CHOOSE: Final = """
   activation = Where (by_mean, mean, peak)
   n_filters = Shape <start = 1> (filters)
   best_activation, best = TopK <axis = -1> (activation, n_filters)
-  is_open = Less (filters, none)
+  is_open = Less (filters, filter_0)
   chosen = Where (is_open, best, filters)
 """
 # Active filters first: B images go as far as the one with the most.
@@ -50,7 +52,7 @@ _THRESHOLDS: Final = """
 """
 
 _CONSTANTS: Final = {
-    "none": np.array(0),
+    "filter_0": np.array(0),
     "not_active": np.array(0, dtype=np.float32),
     "first_row": np.array([0]),
     "second": np.array([1]),
@@ -70,13 +72,14 @@ def join_words(
         leave_out: Whether filters that are nowhere positive are left out.
 
     Returns:
-        A model with inputs ``images`` (B, S, S, 3) uint8, ``filters`` (B, F), indices or -1 for
-        the most active ones, ``by_mean`` (1,), whether a mean over space says how active a filter
-        is, or the max; ``k``, ``k_groups``, and for ``activation`` ``thresholds`` (C,), what counts
-        as active when exceeded. Outputs: ``chosen`` (B, F), the filters; ``peak`` and ``mean``
-        (B, C); ``A_f`` (B, G, N), the maps of the filters that were attended to, and what the words
-        graph gives for these; ``places`` (B, G), where these stand among the chosen, if some are
-        left out; ``logits``, the CNN's (B, K) where the words graph does not give them.
+        A model with inputs ``images`` (B, S, S, 3) uint8; ``filters`` (B, F), indices, or -1 at
+        the j-th place for the j-th most active one; ``by_mean`` (1,), whether a mean over space
+        says how active a filter is, or the max; ``k``; ``k_groups``; and for ``activation``
+        ``thresholds`` (C,), what counts as active when exceeded. Outputs: ``chosen`` (B, F), the
+        filters; ``peak`` and ``mean`` (B, C); ``A_f`` (B, G, N), the maps of the filters that were
+        attended to, and what the words graph gives for these; ``places`` (B, G), where these stand
+        among the chosen, if some are left out; ``logits``, the CNN's (B, K) where the words graph
+        does not give them.
     """
     fed = {one.name for one in words.graph.input}
     told = {one.name for one in words.graph.output}
@@ -100,6 +103,8 @@ def join_words(
             "threshold": "threshold",
         },
     )
+    if leave_out:
+        joint.rename_dimension("F", "G")
     joint.add_output("chosen", TensorProto.INT64)
     joint.add_output("A_f", TensorProto.FLOAT)
     if leave_out:
@@ -136,10 +141,11 @@ class _Joint:
         told = {f"peak_{position}": "peak", f"mean_{position}": "mean"}
         if logits:
             told["logits"] = "logits"
-        wanted = [f"map_{position}", *told]
-        part = onnx.utils.Extractor(cnn).extract_model(["images"], wanted)
-        self.model = compose.add_prefix(part, _PREFIX)
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(cnn)
         self._graph = self.model.graph
+        keep_only(self._graph, {f"map_{position}", *told})
+        prefix_names(self._graph, _PREFIX)
         del self._graph.output[:]
         self._graph.input[0].name = "images"
         self._graph.node.insert(0, helper.make_node("Identity", ["images"], [f"{_PREFIX}images"]))
@@ -152,6 +158,13 @@ class _Joint:
 
     def add_output(self, name: str, kind: int) -> None:
         self._graph.output.append(helper.make_tensor_value_info(name, kind, None))
+
+    def rename_dimension(self, old: str, new: str) -> None:
+        """Of outputs: of two sizes by one name, ONNX Runtime takes one for the other."""
+        for output in self._graph.output:
+            for dimension in output.type.tensor_type.shape.dim:
+                if dimension.dim_param == old:
+                    dimension.dim_param = new
 
     def add_nodes(self, text: str) -> None:
         """Nodes in ONNX's text form, and those of _CONSTANTS that they name."""

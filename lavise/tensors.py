@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from numpy.typing import DTypeLike
+
 
 @dataclass(frozen=True)
 class Location:
@@ -26,21 +28,26 @@ class Location:
         file: The file's name, without folder.
         offset: First byte.
         length: Bytes.
-        shape: Of the array; its type is float32.
+        shape: Of the array.
+        dtype: Likewise.
     """
 
     file: str
     offset: int
     length: int
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
-def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Location]:
-    """Writes float32 arrays and says where each lies.
+def write_tensors(
+    path: Path, arrays: Mapping[str, np.ndarray], *, dtype: DTypeLike | None = np.float32
+) -> dict[str, Location]:
+    """Writes arrays and says where each lies.
 
     Args:
         path: The .safetensors file.
         arrays: Name to array.
+        dtype: What they are written as; as what they are when None.
 
     Returns:
         Name to location.
@@ -48,7 +55,7 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Loc
     Raises:
         OSError: The disk is full or the folder cannot be written.
     """
-    contiguous = {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in arrays.items()}
+    contiguous = {k: np.ascontiguousarray(v, dtype=dtype) for k, v in arrays.items()}
     try:
         save_file(contiguous, path)
     except SafetensorError as error:  # how safetensors reports a full disk
@@ -63,7 +70,11 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Loc
             continue
         begin, end = entry["data_offsets"]
         places[name] = Location(
-            path.name, 8 + header_bytes + begin, end - begin, tuple(entry["shape"])
+            file=path.name,
+            offset=8 + header_bytes + begin,
+            length=end - begin,
+            shape=tuple(entry["shape"]),
+            dtype=contiguous[name].dtype,
         )
     return places
 

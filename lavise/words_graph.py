@@ -1,10 +1,10 @@
 """The ONNX graphs that turn a feature map into words: attention, mapper, vocabulary, top-k.
 
-Two graphs a layer and method, for few filters and for many, a few kilobytes each: the weights lie
-beside them in safetensors files that all graphs of a bundle share (ONNX external data). The graphs
-are written in ONNX's own text form (https://onnx.ai/onnx/repo-docs/Syntax.html) because that reads
-like the equations. Letters: B images, F filters an image, C channels, N = H·W cells, D word
-dimensions, V words.
+Two graphs a layer and method, for few filters and for many; lavise.joined_graph puts them behind
+the CNN. The weights lie beside them in safetensors files that all graphs of a bundle share (ONNX
+external data). The graphs are written in ONNX's own text form
+(https://onnx.ai/onnx/repo-docs/Syntax.html) because that reads like the equations. Letters: B
+images, F filters an image, C channels, N = H·W cells, D word dimensions, V words.
 
 What makes them fast is exact:
 

@@ -3,6 +3,10 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
 from lavise.bundle import open_bundle, write_manifest
 from lavise.manifest import LayerEntry
 
@@ -27,4 +31,19 @@ def with_ceiling(bundle: Path, out: Path, layer: str, ceiling: float) -> Path:
     layers = tuple(map(change, manifest.cnn.layers))
     cnn = manifest.cnn.model_copy(update={"layers": layers})
     write_manifest(out, manifest.model_copy(update={"cnn": cnn}))
+    return out
+
+
+def with_nan(bundle: Path, out: Path, shape: tuple[int, ...], place: int | None = None) -> Path:
+    """A copy of a bundle whose CNN has NaN in its small weights of a shape, in all or one place."""
+    shutil.copytree(bundle, out)
+    for file in out.glob("*.onnx"):
+        model = onnx.load(file, load_external_data=False)
+        for one in model.graph.initializer:
+            if tuple(one.dims) == shape and one.data_type == TensorProto.FLOAT:
+                array = numpy_helper.to_array(one).copy()
+                array[slice(None) if place is None else place] = np.nan
+                one.CopyFrom(numpy_helper.from_array(array, one.name))
+        onnx.save(model, file)
+    write_manifest(out, open_bundle(bundle).manifest)
     return out

@@ -20,7 +20,7 @@ def archive(
     ] = "lavise",
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 1,
     batch_size: Annotated[
-        int, typer.Option(help="Requests that go through the CNN together, at most.", min=1)
+        int, typer.Option(help="Requests that are answered together, at most.", min=1)
     ] = 8,
     threads: Annotated[
         int,

@@ -39,7 +39,7 @@ class WorkerConfig:
 
     Args:
         workers: Worker processes (on GPUs: spread over them).
-        batch_size: Requests that go through the CNN together, at most.
+        batch_size: Requests that are answered together, at most.
         max_batch_delay_ms: How long the first request of a batch waits for others. Not 0: that
             is TorchServe's way to say 100.
         threads: Threads of ONNX Runtime per worker on the CPU; 0 leaves it to ONNX Runtime.

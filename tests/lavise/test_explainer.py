@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
 
 from lavise import explainer as explaining
 from lavise import graphs
@@ -20,9 +20,8 @@ from lavise.images import prepare
 from lavise.kin import kin_words
 from lavise.options import METHODS, ExplainOptions
 from lavise.runtime import open_session
-from lavise.tensors import write_tensors
 from lavise.word_scores import named_words
-from tests.bundle_copies import with_ceiling, without_catalog
+from tests.bundle_copies import with_ceiling, with_nan, without_catalog
 from tests.oracle import scores
 from tests.tiny_cnn import CHANNELS, COLOURS, DEAD_FILTER, INPUT_SIZE, LAYERS, TinyCnn
 
@@ -210,6 +209,65 @@ def test_scores_that_do_not_fit_are_computed_in_parts(
         same(one, other)
 
 
+@pytest.mark.parametrize("factorise_from", [1, 1000])
+@pytest.mark.parametrize("ceiling", [None, 1e9])
+@pytest.mark.parametrize("method", METHODS)
+def test_parts_of_the_most_active(
+    method: str,
+    ceiling: float | None,
+    factorise_from: int,
+    tiny_bundle: Path,
+    images: list[np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also with maps, where a layer saturates, and where inactive filters are left out."""
+    bundle = tiny_bundle
+    if ceiling is not None:
+        bundle = with_ceiling(tiny_bundle, tmp_path / "bundle", "body", ceiling)
+    explainer = Explainer.open(bundle, device="cpu", threads=1)
+    options = ExplainOptions(layer="body", most_active=12, method=method, heatmaps=True)
+    expected = explainer.explain(images[:2], options)
+    for module in (explaining, graphs):
+        monkeypatch.setattr(module, "FACTORISE_FROM", factorise_from)
+    monkeypatch.setattr(graphs, "_MAX_SCORES", N_WORDS * 5)
+    for one, other in zip(explainer.explain(images[:2], options), expected, strict=True):
+        same(one, other)
+        assert one.heatmaps is not None
+        assert other.heatmaps is not None
+        differences = one.heatmaps.astype(int) - other.heatmaps
+        assert np.abs(differences).max() <= 1
+
+
+def test_rows_are_counted_from_either_end(explainer: Explainer, images: list[np.ndarray]) -> None:
+    [got] = explainer.explain(images[:1], ExplainOptions(layer="body", all_filters=True))
+    assert got.words(-1) == got.words(11) == []
+    assert got.words(-2) == got.words(10)
+    with pytest.raises(IndexError):
+        got.words(12)
+
+
+def test_filters_may_be_numpys(explainer: Explainer, images: list[np.ndarray]) -> None:
+    filters = tuple(np.array([3, 1], dtype=np.uint16))
+    [got] = explainer.explain(images[:1], ExplainOptions(layer="body", filters=filters))
+    assert got.filters.tolist() == [3, 1]
+
+
+def test_a_batch_with_several_k_and_some_heat_maps(
+    explainer: Explainer, images: list[np.ndarray]
+) -> None:
+    asked = [ExplainOptions(top_k=3, heatmaps=True), ExplainOptions(top_k=7)]
+    for one, alone in zip(
+        explainer.explain(images[:2], asked),
+        [explainer.explain([images[i]], asked[i])[0] for i in range(2)],
+        strict=True,
+    ):
+        same(one, alone)
+        assert (one.heatmaps is None) == (alone.heatmaps is None)
+        if one.heatmaps is not None and alone.heatmaps is not None:
+            np.testing.assert_array_equal(one.heatmaps, alone.heatmaps)
+
+
 def test_most_active_are_the_most_active(explainer: Explainer, images: list[np.ndarray]) -> None:
     for n in (1, 4, 11, 12):
         [got] = explainer.explain(images[:1], ExplainOptions(layer="body", most_active=n))
@@ -362,17 +420,31 @@ def test_values_that_are_not_finite_give_no_words(
     tiny_bundle: Path, images: list[np.ndarray], tmp_path: Path
 ) -> None:
     """One weight of one filter is NaN: that filter would answer with the words that sort last."""
-    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    weights = load_file(path / "cnn.safetensors")
-    bias = next(array for array in weights.values() if array.shape == (CHANNELS["body"],))
-    bias[2] = np.nan
-    write_tensors(path / "cnn.safetensors", weights)
-    write_manifest(path, open_bundle(tiny_bundle).manifest)
+    path = with_nan(tiny_bundle, tmp_path / "bundle", (CHANNELS["body"],), 2)
     damaged = Explainer.open(path, device="cpu")
     for method in METHODS:
         options = ExplainOptions(layer="body", filters=(2, 3), method=method)
         with pytest.raises(ImageError, match=r"not finite.*'body'"):
             damaged.explain(images[:2], options)
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_an_image_that_overflows_is_named(
+    tiny_bundle: Path, tmp_path: Path, *, every: bool
+) -> None:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    for file in path.glob("*.onnx"):  # mean grey gives 0 / 0, all else 1
+        model = onnx.load(file, load_external_data=False)
+        [divide] = [node for node in model.graph.node if node.op_type == "Div"][:1]
+        divide.input[1] = divide.input[0]
+        onnx.save(model, file)
+    write_manifest(path, open_bundle(tiny_bundle).manifest)
+    explainer = Explainer.open(path, device="cpu", threads=1)
+    options = ExplainOptions(layer="body", most_active=None if every else 3, all_filters=every)
+    light, grey = (np.full((INPUT_SIZE, INPUT_SIZE, 3), v, dtype=np.uint8) for v in (200, 127))
+    with pytest.raises(ImageError, match="not finite for image 1 on layer 'body'"):
+        explainer.explain([light, grey], options)
+    assert len(explainer.explain([light], options)) == 1
 
 
 def test_gpu_that_is_promised_and_not_there(
