@@ -147,7 +147,9 @@ class _Joint:
         keep_only(self._graph, {f"map_{position}", *told})
         prefix_names(self._graph, _PREFIX)
         del self._graph.output[:]
-        self._graph.input[0].name = "images"
+        images = self._graph.input[0]
+        images.name = "images"
+        images.type.tensor_type.shape.dim[0].dim_param = "B"
         self._graph.node.insert(0, helper.make_node("Identity", ["images"], [f"{_PREFIX}images"]))
         for name, ours in told.items():
             self._graph.node.append(helper.make_node("Identity", [_PREFIX + name], [ours]))
@@ -160,9 +162,9 @@ class _Joint:
         self._graph.output.append(helper.make_tensor_value_info(name, kind, None))
 
     def rename_dimension(self, old: str, new: str) -> None:
-        """Of outputs: of two sizes by one name, ONNX Runtime takes one for the other."""
-        for output in self._graph.output:
-            for dimension in output.type.tensor_type.shape.dim:
+        """In what add_graph() added: ONNX Runtime takes sizes of one name for equal."""
+        for value in (*self._graph.output, *self._graph.value_info):
+            for dimension in value.type.tensor_type.shape.dim:
                 if dimension.dim_param == old:
                     dimension.dim_param = new
 
@@ -178,7 +180,8 @@ class _Joint:
     def add_graph(self, model: onnx.ModelProto, stands_for: Mapping[str, str]) -> None:
         """A graph's nodes, outputs and other inputs; ``stands_for`` names what takes inputs' place.
 
-        A node there reads what it is fed by our name.
+        A node there reads what it is fed by our name. The sizes that the inputs had stay known:
+        what is sure to be of one size shares memory, and ScatterElements copies nothing.
         """
         graph = onnx.GraphProto()
         graph.CopyFrom(model.graph)
@@ -188,5 +191,10 @@ class _Joint:
             node.input.extend(names)
         self._graph.node.extend(graph.node)
         self._graph.initializer.extend(graph.initializer)
-        self._graph.input.extend(one for one in graph.input if one.name not in stands_for)
+        for one in graph.input:
+            if one.name in stands_for:
+                one.name = stands_for[one.name]
+                self._graph.value_info.append(one)
+            else:
+                self._graph.input.append(one)
         self._graph.output.extend(graph.output)
