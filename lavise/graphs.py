@@ -234,7 +234,7 @@ class Graphs:
         ]
         return _among(_together(runs, axis=1), places[None], filters)
 
-    def _session(self, kind: str, layer: str, suffix: str) -> Any:  # noqa: ANN401 - has no types
+    def _session(self, kind: str, layer: str, suffix: str) -> Any:  # noqa: ANN401 - see open_session
         """A graph of the bundle, loaded when first asked for."""
         key = (kind, layer, suffix)
         if key not in self._sessions:

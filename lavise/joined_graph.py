@@ -1,8 +1,8 @@
 """Joins the CNN and a graph that begins at a feature map to one that begins at images.
 
-One run answers a request: between two runs, threads fall asleep and caches go cold, which cost as
-much as half of the words did (docs/benchmarks.md). So the graph also chooses the most active
-filters, and leaves out those that are nowhere active. Letters as in lavise.words_graph; G filters
+One run answers a request: between two runs, threads fall asleep and caches go cold, which cost
+about a third of what the words did (docs/architecture.md). So the graph chooses the most active
+filters too, and leaves out those that are nowhere active. Letters as in lavise.words_graph; G filters
 an image are attended to.
 """
 
