@@ -2,8 +2,8 @@
 
 One run answers a request: between two runs, threads fall asleep and caches go cold, which cost
 about a third of what the words did (docs/architecture.md). So the graph chooses the most active
-filters too, and leaves out those that are nowhere active. Letters as in lavise.words_graph; G filters
-an image are attended to.
+filters too, and leaves out those that are nowhere active. Letters as in lavise.words_graph; G
+filters an image are attended to.
 """
 
 from __future__ import annotations
