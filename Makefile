@@ -39,7 +39,7 @@ ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
 	$(BIN)/pytest -n 2 --dist loadfile -m "not server"
-	$(BIN)/pytest -m server
+	$(BIN)/pytest -n 2 --dist loadfile -m server
 endif
 
 format: $(VENV)/.dev ## Put the code into its one form

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -66,25 +67,25 @@ def serving(bundle: Path, folder: Path) -> Iterator[Serving]:
         "--grpc-port": ports.grpc,
         "--grpc-management-port": ports.grpc_management,
     }
-    temporary = folder / "temporary"
-    temporary.mkdir()
     environment = {
         **os.environ,
         "LAVISE_GRPC_LISTEN": "127.0.0.1:0",
         "LAVISE_HTTP_LISTEN": "127.0.0.1:0",
         "LAVISE_STORE": str(folder / "store"),
-        "TMPDIR": str(temporary),
     }
-    with subprocess.Popen(
-        [LAVISE, "serve", "--bundle", bundle, *(str(w) for pair in options.items() for w in pair)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    ) as process:
+    with (
+        TemporaryDirectory() as temporary,  # a test's own has too long a name for sockets
+        subprocess.Popen(
+            [LAVISE, "serve", "--bundle", bundle, *(str(w) for p in options.items() for w in p)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment | {"TMPDIR": temporary},
+            start_new_session=True,
+        ) as process,
+    ):
         assert process.stdout is not None
-        made = Serving(process, temporary, {"rest": f"http://127.0.0.1:{ports.rest}"})
+        made = Serving(process, Path(temporary), {"rest": f"http://127.0.0.1:{ports.rest}"})
         try:
             for line in process.stdout:
                 if place := re.match(r" {2}(HTTP|gRPC) +(\S+:\d+)", line):

@@ -171,6 +171,17 @@ def test_a_stop_while_starting_counts(tmp_path: Path) -> None:
     assert server.pid is None
 
 
+def test_a_temporary_folder_too_deep_for_sockets_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(EnvironmentProblem, match="TMPDIR to a shorter one"):
+        TorchServe(store(tmp_path, ECHO)).start()
+    assert list(deep.iterdir()) == []
+
+
 def test_a_taken_port_is_named_before_java_starts(tmp_path: Path) -> None:
     server = TorchServe(store(tmp_path, ECHO))
     with socket.socket() as other:

@@ -37,6 +37,8 @@ from lavise_service.torchserve.log import failure, last_lines
 _STOP_GRACE_S = 10.0
 _POLL_S = 0.1
 _LOG_LINES = 400
+# A socket's path has at most 107 bytes on Linux; the workers' are called .ts.sock.9000 and on.
+_LONGEST_RUN_DIR = 107 - len("/.ts.sock.65535")
 # Becomes Java, after asking Linux to end this process when its parent is gone, however it went.
 _EXEC_TIED_TO_PARENT = """
 import ctypes, os, sys
@@ -120,7 +122,8 @@ class TorchServe:
 
         Raises:
             EnvironmentProblem: If there is no Java, no TorchServe, no such archive, a port is
-                taken, a worker cannot load its model, or the time is up. Nothing is left running.
+                taken, TMPDIR is too long a name, a worker cannot load its model, or time is up.
+                Nothing is left running.
         """
         self._check_store()
         self.ports.check()
@@ -186,9 +189,14 @@ class TorchServe:
                 )
 
     def _spawn(self, java: Java) -> None:
-        # Private (0700) and short: the workers' sockets lie in it, and the path of a socket
-        # may have about a hundred characters.
+        # Private (0700): the workers' sockets lie in it.
         self._run_dir = Path(tempfile.mkdtemp(prefix="lavise-"))
+        if len(os.fsencode(self._run_dir)) > _LONGEST_RUN_DIR:
+            raise EnvironmentProblem(
+                f"the folder for temporary files, {tempfile.gettempdir()}, has too long a name for "
+                "the sockets of TorchServe's workers: set TMPDIR to a shorter one, such as /tmp",
+                field="TMPDIR",
+            )
         config = write_config(self._run_dir, self.model_store, self.models, self.ports)
         command = java_command(java, config)
         # Linux means the parent's thread, not its process: only the main one lives long enough.

@@ -150,8 +150,7 @@ def test_a_worker_killed_twice_costs_no_answer(companion: Running, torchserve: T
         answers = pool.map(ask, range(1000))
         for _ in range(2):
             time.sleep(0.5)
-            _kill_worker(torchserve)
-            _await_worker(torchserve)
+            _await_worker(torchserve).kill()
         assert len(list(answers)) == 1000
     assert {each.code() for each in refused} <= {grpc.StatusCode.UNAVAILABLE}
     assert torchserve.running
@@ -167,16 +166,14 @@ def _workers(torchserve: TorchServe) -> list[Any]:
     return found
 
 
-def _kill_worker(torchserve: TorchServe) -> None:
-    [worker] = _workers(torchserve)
-    worker.kill()
-
-
-def _await_worker(torchserve: TorchServe) -> None:
+def _await_worker(torchserve: TorchServe) -> Any:
+    """The one worker, once Java has started it again."""
     deadline = time.monotonic() + 20
-    while not _workers(torchserve):
+    while not (found := _workers(torchserve)):
         assert time.monotonic() < deadline, "\n".join(torchserve.log[-40:])
         time.sleep(0.05)
+    [worker] = found
+    return worker
 
 
 def test_a_deadline_is_kept_and_told() -> None:
