@@ -84,8 +84,7 @@ def all_words_bundle() -> bundles.Bundle:
             mapper = load_mapper(source, entry)
             file = folder / bundles.layer_file("mapper", layer.name, "safetensors")
             where = places | write_tensors(file, mapper_arrays(mapper))
-            shape = (layer.channels, layer.height, layer.width)
-            write_graphs(folder, layer.name, position, mapper, words, shape, where)
+            write_graphs(folder, layer, position, mapper, words, where)
         bundles.write_manifest(folder, manifest)
     return bundles.open_bundle(_ALL_WORDS)
 

@@ -10,7 +10,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from lavise.errors import SpecError, first_line
-from lavise.graph_edit import prefix_names
+from lavise.graph_edit import rename_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def export_given_graph(
     head = _head_of(model.graph.output, producer)
 
     # Every value of the graph is given a prefix, so that ours cannot clash with theirs.
-    prefix_names(model.graph, "cnn/")
+    rename_all(model.graph, "cnn/".__add__)
     before = _normalise(f"cnn/{given}", channels_first=channels_first)
     after = [helper.make_node("Identity", [f"cnn/{head}"], ["logits"])] if head else []
     for i, (name, first) in enumerate(zip(names, taps_first, strict=True)):

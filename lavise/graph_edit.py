@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     import onnx
 
@@ -51,22 +51,22 @@ def _names_read(node: onnx.NodeProto) -> set[str]:
     return names
 
 
-def prefix_names(graph: onnx.GraphProto, prefix: str) -> None:
-    """Puts a prefix before every name in a graph and in its subgraphs, in place.
+def rename_all(graph: onnx.GraphProto, new: Callable[[str], str]) -> None:
+    """Renames everything in a graph and in its subgraphs, in place.
 
     Args:
         graph: Any.
-        prefix: What comes before.
+        new: Gives the new name for an old one, for two old ones two.
     """
     for node in graph.node:
         for names in (node.input, node.output):
-            names[:] = [name and prefix + name for name in names]
+            names[:] = [name and new(name) for name in names]
         for inner in _subgraphs(node):
-            prefix_names(inner, prefix)
+            rename_all(inner, new)
     for sparse in graph.sparse_initializer:
-        sparse.values.name = prefix + sparse.values.name
-        sparse.indices.name = prefix + sparse.indices.name
+        sparse.values.name = new(sparse.values.name)
+        sparse.indices.name = new(sparse.indices.name)
     for value in (*graph.input, *graph.output, *graph.value_info):
-        value.name = prefix + value.name
+        value.name = new(value.name)
     for weights in graph.initializer:
-        weights.name = prefix + weights.name
+        weights.name = new(weights.name)

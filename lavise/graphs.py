@@ -92,8 +92,7 @@ class Graphs:
         self._n_words = bundle.manifest.vocabulary.size
         self._n_groups = group_shape(self._n_words)[0]
         self._by_mean = {
-            layer.name: np.array([layer.ceiling is not None])
-            for layer in bundle.manifest.cnn.layers
+            layer.name: layer.ceiling is not None for layer in bundle.manifest.cnn.layers
         }
         self._sessions: dict[tuple[str, ...], Any] = {}
         self._outputs: dict[tuple[str, ...], list[str]] = {}
@@ -180,7 +179,6 @@ class Graphs:
         inputs = {
             "images": images,
             "filters": filters,
-            "by_mean": self._by_mean[layer],
             "k": np.array([k]),
             "k_groups": np.array([min(k, self._n_groups)]),
         }
@@ -193,11 +191,13 @@ class Graphs:
         told = dict(zip(names, session.run(names, inputs), strict=True))
         self.seconds["words"] += time.perf_counter() - start
         logits = told.get("logits")
+        inactive = told["weight"][:, :, 0] == 0
+        n = inactive.shape[1]  # there may be a row of the whole image behind those of the filters
         said = Said(
             filters=told["chosen"],
-            ids=told["word_ids"],
-            scores=told["scores"],
-            inactive=told["weight"][:, :, 0] == 0,
+            ids=told["word_ids"][:, :n],
+            scores=told["word_best"][:, :n],
+            inactive=inactive,
             peak=told["peak"],
             mean=told["mean"],
             logits=None if logits is None else logits.reshape(len(images), -1),
@@ -220,7 +220,7 @@ class Graphs:
         The first run says which filters are meant, and which can be left out as the graph does.
         """
         first = run(image, filters[:, :1])
-        activation = first.mean if self._by_mean[layer][0] else first.peak
+        activation = first.mean if self._by_mean[layer] else first.peak
         best = np.argsort(-activation, axis=1, kind="stable")[:, : filters.size]
         filters = np.where(filters == OPEN, best, filters)
         places = np.arange(filters.size)

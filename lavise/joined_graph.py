@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from lavise.graph_edit import keep_only, prefix_names
+from lavise.graph_edit import keep_only, rename_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +23,8 @@ _PREFIX: Final = "cnn/"
 
 # A filter of -1 at the j-th place stands for the j-th most active one, whatever else is named.
 _CHOOSE: Final = """
-  activation = Where (by_mean, mean, peak)
   n_filters = Shape <start = 1> (filters)
-  best_activation, best = TopK <axis = -1> (activation, n_filters)
+  best_activation, best = TopK <axis = -1> ({activation}, n_filters)
   is_open = Less (filters, filter_0)
   chosen = Where (is_open, best, filters)
 """
@@ -44,9 +43,6 @@ _ACTIVE: Final = """
 _ALL: Final = """
   attended = Identity (chosen)
 """
-_MEAN_ROW: Final = """
-  mean_row = Unsqueeze (mean, second)
-"""
 _THRESHOLDS: Final = """
   threshold = Gather (thresholds, attended)
 """
@@ -61,7 +57,12 @@ _CONSTANTS: Final = {
 
 
 def join_words(
-    cnn: onnx.ModelProto, position: int, words: onnx.ModelProto, *, leave_out: bool
+    cnn: onnx.ModelProto,
+    position: int,
+    words: onnx.ModelProto,
+    *,
+    by_mean: bool,
+    leave_out: bool,
 ) -> onnx.ModelProto:
     """Joins the CNN and a words graph.
 
@@ -69,12 +70,12 @@ def join_words(
         cnn: cnn.onnx; see lavise.cnn_graph.
         position: Of the layer in it.
         words: From lavise.words_graph.
+        by_mean: Whether a mean over space says how active a filter is, or the max.
         leave_out: Whether filters that are nowhere positive are left out.
 
     Returns:
         A model with inputs ``images`` (B, S, S, 3) uint8; ``filters`` (B, F), indices, or -1 at
-        the j-th place for the j-th most active one; ``by_mean`` (1,), whether a mean over space
-        says how active a filter is, or the max; ``k``; ``k_groups``; and for ``activation``
+        the j-th place for the j-th most active one; ``k``; ``k_groups``; and for ``activation``
         ``thresholds`` (C,), what counts as active when exceeded. Outputs: ``chosen`` (B, F), the
         filters; ``peak`` and ``mean`` (B, C); ``A_f`` (B, G, N), the maps of the filters that were
         attended to, and what the words graph gives for these; ``places`` (B, G), where these stand
@@ -86,22 +87,15 @@ def join_words(
     has_head = cnn.graph.output[0].name == "logits"
     joint = _Joint(cnn, position, logits=has_head and "logits" not in told)
     joint.add_input("filters", TensorProto.INT64, ["B", "F"])
-    joint.add_input("by_mean", TensorProto.BOOL, [1])
-    between = _CHOOSE + (_ACTIVE if leave_out else _ALL)
-    if "mean" in fed:
-        between += _MEAN_ROW
+    between = _CHOOSE.format(activation="mean" if by_mean else "peak")
+    between += _ACTIVE if leave_out else _ALL
     if "threshold" in fed:
         joint.add_input("thresholds", TensorProto.FLOAT, [None])
         between += _THRESHOLDS
     joint.add_nodes(between)
     joint.add_graph(
         words,
-        {
-            "feature_map": joint.map,
-            "filters": "attended",
-            "mean": "mean_row",
-            "threshold": "threshold",
-        },
+        {"feature_map": joint.map, "filters": "attended", "threshold": "threshold"},
     )
     if leave_out:
         joint.rename_dimension("F", "G")
@@ -139,21 +133,17 @@ class _Joint:
     def __init__(self, cnn: onnx.ModelProto, position: int, *, logits: bool) -> None:
         self.map = f"{_PREFIX}map_{position}"
         told = {f"peak_{position}": "peak", f"mean_{position}": "mean"}
-        if logits:
-            told["logits"] = "logits"
+        told |= {"logits": "logits"} if logits else {}
         self.model = onnx.ModelProto()
         self.model.CopyFrom(cnn)
         self._graph = self.model.graph
         keep_only(self._graph, {f"map_{position}", *told})
-        prefix_names(self._graph, _PREFIX)
+        ours = told | {self._graph.input[0].name: "images"}
+        rename_all(self._graph, lambda name: ours.get(name, _PREFIX + name))
         del self._graph.output[:]
-        images = self._graph.input[0]
-        images.name = "images"
-        images.type.tensor_type.shape.dim[0].dim_param = "B"
-        self._graph.node.insert(0, helper.make_node("Identity", ["images"], [f"{_PREFIX}images"]))
-        for name, ours in told.items():
-            self._graph.node.append(helper.make_node("Identity", [_PREFIX + name], [ours]))
-            self.add_output(ours, TensorProto.FLOAT)
+        self._graph.input[0].type.tensor_type.shape.dim[0].dim_param = "B"
+        for name in told.values():
+            self.add_output(name, TensorProto.FLOAT)
 
     def add_input(self, name: str, kind: int, shape: list[int | str | None]) -> None:
         self._graph.input.append(helper.make_tensor_value_info(name, kind, shape))
@@ -197,4 +187,5 @@ class _Joint:
                 self._graph.value_info.append(one)
             else:
                 self._graph.input.append(one)
+        self._graph.value_info.extend(graph.value_info)
         self._graph.output.extend(graph.output)

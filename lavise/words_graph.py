@@ -14,7 +14,6 @@ What makes them fast is exact:
 * **The classifier runs once.** Where the mapper holds the CNN's own classifier, the image's mean
   feature is one more row of the same product, and what comes out of it are the CNN's logits.
 * **Top-k in two stages** (lavise.best_graph). Words are dealt into about sqrt(V) groups.
-* **Normalising last.** The cosine's |g(v)| divides k scores, not V.
 
 What a word scores stands in lavise.word_scores.
 """
@@ -43,7 +42,8 @@ if TYPE_CHECKING:
 _HEADER: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
 words (float[B,{C},{H},{W}] feature_map, int64[B,F] filters, int64[1] k, int64[1] k_groups{inputs})
-  => (int64[B,F,T] word_ids, float[B,F,T] scores, float[B,F,1] weight{outputs})
+  => (int64[B,{R},T] word_ids, float[B,{R},T] word_best, float[B,F,1] weight{outputs})
+  <float[B,{R},{N}] rows>
 {{
   A = Reshape (feature_map, shape_map)
   index = Unsqueeze (filters, last_axis)
@@ -57,7 +57,7 @@ _ROWS: Final = {
   positive = Relu (A_f)
   weight = ReduceSum <keepdims = 1> (positive, last_axis)
   area_safe = Max (weight, tiny)
-  rows = Div (positive, area_safe)
+  {rows} = Div (positive, area_safe)
 """,
     "activation": """
   T_f = Unsqueeze (threshold, last_axis)
@@ -65,25 +65,25 @@ _ROWS: Final = {
   mask = Cast <to = 1> (above)
   weight = ReduceSum <keepdims = 1> (mask, last_axis)
   area_safe = Max (weight, tiny)
-  rows = Div (mask, area_safe)
+  {rows} = Div (mask, area_safe)
 """,
     "original": """
   zeros = Mul (A_f, zero)
-  rows = Add (zeros, one_cell)
-  weight = ReduceSum <keepdims = 1> (rows, last_axis)
+  {rows} = Add (zeros, one_cell)
+  weight = ReduceSum <keepdims = 1> ({rows}, last_axis)
 """,
     "attention-code": """
   norm = ReduceL2 <keepdims = 1> (A_f, last_axis)
   norm_safe = Max (norm, tiny)
   unit = Div (A_f, norm_safe)
-  rows = Mul (unit, one_cell)
-  weight = ReduceL1 <keepdims = 1> (rows, last_axis)
+  {rows} = Mul (unit, one_cell)
+  weight = ReduceL1 <keepdims = 1> ({rows}, last_axis)
 """,
     "attention-paper": """
   norm = ReduceL2 <keepdims = 1> (A_f, last_axis)
   norm_safe = Max (norm, tiny)
-  rows = Div (A_f, norm_safe)
-  weight = ReduceL1 <keepdims = 1> (rows, last_axis)
+  {rows} = Div (A_f, norm_safe)
+  weight = ReduceL1 <keepdims = 1> ({rows}, last_axis)
   channel_mean = ReduceMean <keepdims = 1> (A, last_axis)
   channel_norm = ReduceL2 <keepdims = 1> (A, last_axis)
   channel_safe = Max (channel_norm, tiny)
@@ -92,20 +92,18 @@ _ROWS: Final = {
 """,
 }
 
+# A row that attends to all cells alike gives the mean feature.
+_ROWS_AND_WHOLE: Final = """
+  rows = Pad (filter_rows, one_more_row, one_cell)
+"""
 _FEW: Final = """
   A_t = Transpose <perm = [0, 2, 1]> ({A_att})
   v = MatMul (rows, A_t)
   first = MatMul (v, W_first)
   first_all = Add (first, b_first)
 """
-_FEW_AND_LOGITS: Final = """
-  A_t = Transpose <perm = [0, 2, 1]> (A)
-  v_filters = MatMul (rows, A_t)
-  v = Concat <axis = 1> (v_filters, mean)
-  first = MatMul (v, W_first)
-  first_and_whole = Add (first, b_first)
-  first_all = Slice (first_and_whole, start, before_last, row_axis)
-  own_whole = Slice (first_and_whole, last_row, n_own, row_and_column)
+_LOGITS_OF_FEW: Final = """
+  own_whole = Slice (first_all, last_row, n_own, row_and_column)
   logits = Mul (own_whole, logits_scale)
 """
 # Where a filter's row sums to 1, the bias of its product is that of the few rows of P.
@@ -143,15 +141,15 @@ _BEST_CONCEPTS: Final = """
   concept_best, concept_ids = TopK <axis = -1> (posterior, n_named)
 """
 
-# Padding words get cosine -1 - something through one more dimension, which is |g(v)| in every row.
+# Padding words get a score of -2 through one more dimension, which is 1 in every row.
 _TOP_K: Final = """
   g_norm = ReduceL2 <keepdims = 1> (g_v, last_axis)
   g_safe = Max (g_norm, tiny)
-  g_wide = Concat <axis = -1> (g_v, g_safe)
-  {dot} = MatMul (g_wide, vocabulary)
+  g_unit = Div (g_v, g_safe)
+  g_wide = Pad (g_unit, one_more_column, one)
+  {scores} = MatMul (g_wide, vocabulary)
   {naming}
   {best_words}
-  scores = Div (word_best, g_safe)
 }}
 """
 
@@ -165,10 +163,9 @@ _NAMING: Final = """
   handicap = Gather (concept_handicap, concept_ids)
   said_each = Add (p_each, handicap)
   said = Reshape (said_each, shape_flat)
-  said_dot = Mul (said, g_safe)
   word_each = Gather (concept_word, concept_ids)
   said_word = Reshape (word_each, shape_flat)
-  dot = ScatterElements <axis = 2, reduction = "max"> (cosine_dot, said_word, said_dot)
+  scores = ScatterElements <axis = 2, reduction = "max"> (cosine, said_word, said)
 """
 
 
@@ -214,20 +211,19 @@ def build_words_graph(
     Returns:
         A model with inputs ``feature_map`` (B, C, H, W), ``filters`` (B, F), ``k`` (1,),
         ``k_groups`` (1,; min(k, groups)) and, for ``activation``, ``threshold`` (B, F);
-        outputs ``word_ids`` and ``scores`` (B, F, k), best first, and ``weight`` (B, F, 1), zero
-        where a filter is inactive. Where the mapper holds the CNN's classifier, and the method
-        takes the feature map as it is, also ``logits`` (B, 1, K_own), for which the graph for few
-        filters takes ``mean`` (B, 1, C), the mean over space.
+        outputs ``word_ids`` and their scores ``word_best`` (B, R, k), best first, and ``weight``
+        (B, F, 1), zero where a filter is inactive. Where the mapper holds the CNN's classifier, and
+        the method takes the feature map as it is, also ``logits`` (B, 1, K_own). R is F, but that
+        the graph for few filters then has a row of the whole image behind those of the filters.
     """
     C, H, W = shape
     groups, size = group_shape(n_words)
     A_att = "A_att" if method == "attention-paper" else "A"
     has_logits = mapper.logits_scale is not None and A_att == "A"
+    with_whole = has_logits and not many
     inputs = ", float[B,F] threshold" if method == "activation" else ""
-    if has_logits and not many:
-        inputs += f", float[B,1,{C}] mean"
     if not many:
-        first = _FEW_AND_LOGITS if has_logits else _FEW
+        first = _FEW + (_LOGITS_OF_FEW if has_logits else "")
     elif method in _SUM_TO_ONE:
         first = _MANY_THAT_SUM_TO_ONE + _OF_P["both" if parts_of(mapper) == "both" else "one"]
         first += _LOGITS_OF_MANY.format(whole="whole = Identity (P_whole)") if has_logits else ""
@@ -242,33 +238,37 @@ def build_words_graph(
     if hands:
         best_concepts = best_of("posterior", of="concept", k="n_named", k_groups="n_hands")
     text = (
-        _HEADER.format(C=C, H=H, W=W, inputs=inputs, outputs=outputs)
-        + _ROWS[method]
+        _HEADER.format(
+            C=C, H=H, W=W, N=H * W, R="R" if with_whole else "F", inputs=inputs, outputs=outputs
+        )
+        + _ROWS[method].format(rows="filter_rows" if with_whole else "rows")
+        + (_ROWS_AND_WHOLE if with_whole else "")
         + first.format(A_att=A_att)
         + map_to_words(mapper, parted=many and method in _SUM_TO_ONE)
         + _TOP_K.format(
-            dot="cosine_dot" if mapper.form == "concepts" else "dot",
+            scores="cosine" if mapper.form == "concepts" else "scores",
             naming=_NAMING.format(best_concepts=best_concepts) if mapper.form == "concepts" else "",
-            best_words=best_of("dot", of="word", k="k", k_groups="k_groups"),
+            best_words=best_of("scores", of="word", k="k", k_groups="k_groups"),
         )
     )
     constants = {
         "shape_map": np.array([0, C, H * W]),
         "word_shape": np.array([0, 0, groups, size]),
-        "word_group_size": np.array(size),
         "concept_shape": np.array([0, 0, *(hands or (1, 1))]),
         "concept_group_size": np.array((hands or (1, 1))[1]),
+        "word_group_size": np.array(size),
         "n_hands": np.array([min(n_named, (hands or (1, 1))[0])]),
         "shape_flat": np.array([0, 0, -1]),
         "last_axis": np.array([-1]),
         "row_axis": np.array([1]),
         "row_and_column": np.array([1, 2]),
-        "start": np.array([0]),
-        "before_last": np.array([-1]),
         "last_row": np.array([-1, 0]),
         "n_own": np.array([np.iinfo(np.int64).max, mapper.n_own]),
         "logits_scale": np.array(mapper.logits_scale or 1.0, dtype=np.float32),
         "split": split_sizes(mapper),
+        "one_more_row": np.array([0, 0, 0, 0, 1, 0]),
+        "one_more_column": np.array([0, 0, 0, 0, 0, 1]),
+        "one": np.array(1, dtype=np.float32),
         "zero": np.array(0, dtype=np.float32),
         "one_cell": np.array(1 / (H * W), dtype=np.float32),
         "tiny": np.array(1e-12, dtype=np.float32),

@@ -20,8 +20,13 @@ def without_catalog(bundle: Path, out: Path) -> Path:
 
 
 def with_ceiling(bundle: Path, out: Path, layer: str, ceiling: float) -> Path:
-    """A copy of a bundle, one of whose layers saturates at a value."""
+    """A copy of a bundle, one of whose layers saturates at a value: filters rank by their mean."""
     shutil.copytree(bundle, out)
+    for file in out.glob(f"words.{layer}.*.onnx"):
+        model = onnx.load(file, load_external_data=False)
+        [choice] = [node for node in model.graph.node if "best" in node.output]
+        choice.input[0] = "mean"
+        onnx.save(model, file)
     manifest = open_bundle(bundle).manifest
 
     def change(entry: LayerEntry) -> LayerEntry:

@@ -232,8 +232,7 @@ def _write(
             folder / bundles.layer_file("mapper", layer.name, "safetensors"),
             mapper_arrays(weights),
         )
-        shape = (layer.channels, layer.height, layer.width)
-        write_graphs(folder, layer.name, position, weights, vocabulary, shape, where)
+        write_graphs(folder, layer, position, weights, vocabulary, where)
     manifest = Manifest(
         name=plan.name,
         cnn=entry,
@@ -252,36 +251,36 @@ def _write(
 
 def write_graphs(
     folder: Path,
-    layer: str,
+    layer: LayerEntry,
     position: int,
     mapper: MapperWeights,
     vocabulary: WordVectors,
-    shape: tuple[int, int, int],
     weights: Mapping[str, Location],
 ) -> None:
     """Writes the words graphs and the profile graph of a layer.
 
     Args:
         folder: Of the bundle, where cnn.onnx is without its weights.
-        layer: Its name.
+        layer: What is known of it.
         position: Of the layer in cnn.onnx.
         mapper: Its mapper.
         vocabulary: The words.
-        shape: Its feature map (C, H, W).
         weights: Where in the folder each weight lies.
     """
     cnn = onnx.load(folder / "cnn.onnx", load_external_data=False)
+    shape, by_mean = (layer.channels, layer.height, layer.width), layer.ceiling is not None
     spoken, n_words = Spoken.by(mapper.E, mapper.concepts, vocabulary), len(vocabulary.words)
     for method in GRAPH_METHODS:
         for many, suffix in ((False, f"{method}.onnx"), (True, f"{method}.many.onnx")):
             words = build_words_graph(mapper, spoken, n_words, shape, method, weights, many=many)
             leave_out = many and method == "attention"
-            graph = join_words(cnn, position, words, leave_out=leave_out)
-            file = folder / bundles.layer_file("words", layer, suffix)
+            graph = join_words(cnn, position, words, by_mean=by_mean, leave_out=leave_out)
+            file = folder / bundles.layer_file("words", layer.name, suffix)
             file.write_bytes(graph.SerializeToString())
     profile = build_profile_graph(mapper, n_words, shape, weights)
     graph = join_profile(cnn, position, profile)
-    (folder / bundles.layer_file("profile", layer, "onnx")).write_bytes(graph.SerializeToString())
+    file = folder / bundles.layer_file("profile", layer.name, "onnx")
+    file.write_bytes(graph.SerializeToString())
 
 
 def mapper_arrays(weights: MapperWeights) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lavise.graph_edit import keep_only, prefix_names
+from lavise.graph_edit import keep_only, rename_all
 from lavise.runtime import import_onnxruntime
 
 X = np.array([1, 2, 3], dtype=np.float32)
@@ -68,10 +68,10 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_names_are_prefixed_everywhere(sign: int) -> None:
+def test_names_are_new_everywhere(sign: int) -> None:
     model = branching()
     before = run(model, sign * X)
-    prefix_names(model.graph, "of/")
+    rename_all(model.graph, "of/".__add__)
     after = run(model, sign * X)
     assert set(after) == {"of/y", "of/z", "of/unused"}
     for name, value in before.items():

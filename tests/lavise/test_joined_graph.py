@@ -104,12 +104,12 @@ def test_a_batch_that_asks_for_different_things(
 
 def test_sizes_stay_known(bundle: Path) -> None:
     """Else ONNX Runtime copies all scores to change a few of them."""
-    for form, n_filters in (("attention.many", "G"), ("original.many", "F")):
+    for form, n_rows in (("attention.many", "G"), ("original.many", "F"), ("attention", "R")):
         model = onnx.load(bundle / f"words.body.{form}.onnx", load_external_data=False)
         inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
         sizes = {one.name: one.type.tensor_type.shape.dim for one in inferred}
-        before, after = sizes["cosine_dot"], sizes["dot"]
-        assert [size.dim_param or size.dim_value for size in before] == ["B", n_filters, 16]
+        before, after = sizes["cosine"], sizes["scores"]
+        assert [size.dim_param or size.dim_value for size in before] == ["B", n_rows, 16]
         assert list(after) == list(before)
 
 
