@@ -21,7 +21,7 @@ from lavise.filter_words import describe
 from lavise.half import to_half
 from lavise.manifest import SKILL, CatalogEntry
 from lavise.mapper import MapperWeights
-from lavise.prefetch import batched
+from lavise.prefetch import batched, prefetch
 from lavise.progress import Track, silent
 from lavise.quantiles import RELATIVE_ERROR, CellHistogram
 from lavise.runtime import Device, open_session
@@ -243,18 +243,24 @@ def stream(
         Names of the images that were read, in order.
     """
     names = [f"map_{i}" for i in range(len(statistics))]
-    read: list[str] = []
-    for batch in batched(probe.readable("catalog", ahead=3 * BATCH, track=track, say=say), BATCH):
+
+    def look(batch: list[tuple[int, np.ndarray]]) -> tuple[list[int], list[np.ndarray]]:
         maps = session.run(names, {"images": np.stack([image for _, image in batch])})
+        return [position for position, _ in batch], maps
+
+    read: list[str] = []
+    images = probe.readable("catalog", ahead=3 * BATCH, track=track, say=say)
+    # The CNN looks at the next batch while this one is counted.
+    for positions, maps in prefetch(look, batched(images, BATCH), workers=1, ahead=2):
         for found, layer_maps in zip(statistics, maps, strict=True):
             if not np.isfinite(layer_maps).all():
-                bad = next(i for i in range(len(batch)) if not np.isfinite(layer_maps[i]).all())
+                bad = next(i for i in range(len(positions)) if not np.isfinite(layer_maps[i]).all())
                 raise ImageError(
-                    f"the CNN gives values that are not finite for {probe.sources[batch[bad][0]]}",
+                    f"the CNN gives values that are not finite for {probe.sources[positions[bad]]}",
                     field="images",
                 )
             found.update(layer_maps)
-        read += [probe.sources[position] for position, _ in batch]
+        read += [probe.sources[position] for position in positions]
     return read
 
 
