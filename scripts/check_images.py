@@ -210,7 +210,9 @@ def main() -> None:
     options = parser.parse_args()
     lacking = [name for name in ("buildah", "podman", "runc", "ip") if not shutil.which(name)]
     if lacking:
-        raise SystemExit(f"not found: {', '.join(lacking)}. Debian has them by these names")
+        raise SystemExit(
+            f"not found: {', '.join(lacking)}. Debian has them by these names, ip in iproute2"
+        )
     # A signal ends what was started, too.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     checks = Checks()

@@ -6,6 +6,7 @@ so that everything but the base itself is what will be shipped.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,11 @@ def build(part: str, from_base: str, *, tag: str, runtime: str = "cpu") -> str:
 
 
 def _make_stand_in() -> None:
+    if not shutil.which("mmdebstrap"):
+        raise SystemExit(
+            f"{pinned_base()} cannot be pulled, and mmdebstrap, which makes one in its place, is "
+            "not there. Debian has it by this name"
+        )
     print(f"    making {STAND_IN} (a minute or two) ...", flush=True)
     OUT.mkdir(parents=True, exist_ok=True)
     tar = OUT / "base.tar"
