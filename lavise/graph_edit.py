@@ -56,7 +56,7 @@ def rename_all(graph: onnx.GraphProto, new: Callable[[str], str]) -> None:
 
     Args:
         graph: Any.
-        new: Gives the new name for an old one, for two old ones two.
+        new: Gives the new name for an old one; no two old names may get the same.
     """
     for node in graph.node:
         for names in (node.input, node.output):

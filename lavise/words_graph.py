@@ -254,9 +254,9 @@ def build_words_graph(
     constants = {
         "shape_map": np.array([0, C, H * W]),
         "word_shape": np.array([0, 0, groups, size]),
+        "word_group_size": np.array(size),
         "concept_shape": np.array([0, 0, *(hands or (1, 1))]),
         "concept_group_size": np.array((hands or (1, 1))[1]),
-        "word_group_size": np.array(size),
         "n_hands": np.array([min(n_named, (hands or (1, 1))[0])]),
         "shape_flat": np.array([0, 0, -1]),
         "last_axis": np.array([-1]),
